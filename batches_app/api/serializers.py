@@ -1,0 +1,88 @@
+from collections.abc import Mapping
+from typing import Any
+
+from batches_app.api.metadata import read_metadata
+from batches_app.api.windows import SUPPORTED, parse_window
+from batches_app.lifecycle import NewBatch
+from batches_app.models import Batch, ServedModel
+from config.api.errors import InvalidType, InvalidValue
+from config.api.fields import expires_after, idempotency_key, required_string, unix
+
+ENDPOINTS = (
+    "/v1/chat/completions",
+    "/v1/embeddings",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/chat/ds-test",
+)
+ID_LENGTH = 64  # of the column; no id of ours is longer
+
+
+def batch_as_wire(batch: Batch) -> dict[str, Any]:
+    """B4, in its order"""
+    return {
+        "id": batch.public_id,
+        "object": "batch",
+        "endpoint": batch.endpoint,
+        "model": batch.model_name or None,
+        "errors": None if batch.errors is None else {"object": "list", "data": batch.errors},
+        "input_file_id": batch.input_file_id,
+        "completion_window": batch.completion_window,
+        "status": batch.status,
+        "output_file_id": batch.output_file_id or None,
+        "error_file_id": batch.error_file_id or None,
+        "created_at": unix(batch.created_at),
+        "in_progress_at": unix(batch.in_progress_at),
+        "expires_at": unix(batch.expires_at),
+        "finalizing_at": unix(batch.finalizing_at),
+        "completed_at": unix(batch.completed_at),
+        "failed_at": unix(batch.failed_at),
+        "expired_at": unix(batch.expired_at),
+        "cancelling_at": unix(batch.cancelling_at),
+        "cancelled_at": unix(batch.cancelled_at),
+        "request_counts": {"total": batch.total, "completed": batch.completed, "failed": batch.failed},
+        "usage": {
+            "input_tokens": batch.input_tokens,
+            "input_tokens_details": {"cached_tokens": batch.cached_tokens},
+            "output_tokens": batch.output_tokens,
+            "output_tokens_details": {"reasoning_tokens": batch.reasoning_tokens},
+            "total_tokens": batch.input_tokens + batch.output_tokens,
+        },
+        "metadata": batch.metadata,
+    }
+
+
+def model_as_wire(model: ServedModel) -> dict[str, Any]:
+    return {"id": model.name, "object": "model", "created": unix(model.created_at), "owned_by": "batchdesk"}
+
+
+def read_new_batch(data: Mapping[str, Any], meta: Mapping[str, Any]) -> NewBatch:
+    """B1, B2, B3"""
+    input_file_id = required_string(data, "input_file_id")
+    if len(input_file_id) > ID_LENGTH:
+        raise InvalidValue("input_file_id", input_file_id, "ids of uploaded files")
+    endpoint = required_string(data, "endpoint")
+    if endpoint not in ENDPOINTS:
+        raise InvalidValue("endpoint", endpoint, ", ".join(f"'{known}'" for known in ENDPOINTS))
+    completion_window = required_string(data, "completion_window")
+    window = parse_window(completion_window)
+    if window is None:
+        raise InvalidValue("completion_window", completion_window, SUPPORTED)
+    return NewBatch(
+        endpoint=endpoint,
+        input_file_id=input_file_id,
+        completion_window=completion_window,
+        window=window,
+        metadata=read_metadata(data.get("metadata")),
+        output_expires_after=_read_expiry(data.get("output_expires_after")),
+        idempotency_key=idempotency_key(meta, data.get("idempotency_key")),
+    )
+
+
+def _read_expiry(value: object) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise InvalidType("output_expires_after", value, dict)
+    # An empty object lacks both its members: None for neither is the form fields' way to say "absent".
+    return expires_after(value.get("anchor", ""), value.get("seconds", ""), "output_expires_after")

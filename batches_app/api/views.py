@@ -1,0 +1,78 @@
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models import QuerySet
+from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from batches_app import lifecycle
+from batches_app.api.filters import filter_batches
+from batches_app.api.serializers import batch_as_wire, model_as_wire, read_new_batch
+from batches_app.models import Batch, ServedModel
+from billing_app.authentication import account_of, key_of
+from config.api.errors import Conflict, NotFound
+from config.api.pagination import paginate, read_page
+from config.api.views import ApiView
+
+LIST_DEFAULT, LIST_LIMIT = 20, 100  # B7
+
+
+class Models(ApiView):
+    def get(self, request: Request) -> Response:
+        models = ServedModel.objects.filter(is_enabled=True)
+        return Response({"object": "list", "data": [model_as_wire(model) for model in models]})
+
+
+class Model(ApiView):
+    def get(self, request: Request, model_id: str) -> Response:
+        model = ServedModel.objects.filter(is_enabled=True, name=model_id).first()
+        if model is None:
+            raise NotFound(f"The model '{model_id}' does not exist", param="model", code="model_not_found")
+        return Response(model_as_wire(model))
+
+
+class Batches(ApiView):
+    def get(self, request: Request) -> Response:
+        page = read_page(request.query_params, default=LIST_DEFAULT, maximum=LIST_LIMIT)
+        anchors = Batch.objects.filter(account=account_of(request))
+        rows = filter_batches(anchors, request.query_params)
+        return Response(paginate(rows, page, batch_as_wire, anchors=anchors))
+
+    def post(self, request: Request) -> Response:
+        new = read_new_batch(request.data, request.META)
+        try:
+            batch = lifecycle.create(account_of(request), key_of(request), new, now=timezone.now())
+        except lifecycle.IdempotencyConflict:
+            raise Conflict(
+                "Idempotency conflict: this idempotency key was used before with another request.",
+                param="idempotency_key",
+            ) from None
+        return Response(batch_as_wire(batch))
+
+
+class BatchDetail(ApiView):
+    def get(self, request: Request, batch_id: str) -> Response:
+        return Response(batch_as_wire(_batch(request, batch_id)))
+
+
+class CancelBatch(ApiView):
+    def post(self, request: Request, batch_id: str) -> Response:
+        _ = request.data  # its content does not matter, but broken is broken (C6)
+        batch = _batch(request, batch_id)
+        try:
+            return Response(batch_as_wire(lifecycle.cancel(batch, now=timezone.now())))
+        except lifecycle.NotCancellable as error:
+            raise Conflict(f"Cannot cancel a batch with status '{error}'.") from None
+
+
+def _recent(request: Request) -> QuerySet[Batch]:
+    oldest = timezone.now() - timedelta(days=settings.BATCH_VISIBLE_DAYS)  # B6
+    return Batch.objects.filter(account=account_of(request), created_at__gte=oldest)
+
+
+def _batch(request: Request, batch_id: str) -> Batch:
+    batch = _recent(request).filter(public_id=batch_id).first()
+    if batch is None:
+        raise NotFound(f"No such Batch object: {batch_id}", param="id")  # C7: nor does another account's exist
+    return batch

@@ -1,0 +1,197 @@
+"""The end of a batch: checkpoints merged in input order into the result files. Re-runnable: nothing is visible
+before one transaction makes files and terminal state known; of two that do the same work, one wins."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from io import BytesIO
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.core.files.uploadedfile import TemporaryUploadedFile
+from django.db import transaction
+from django.utils import timezone
+
+from batches_app import checkpoints, lifecycle, results
+from batches_app.models import Batch, Shard
+from batches_app.request_lines import parse_request
+from batches_app.results import ErrorCode, Outcome
+from batches_app.states import ENDING, Status
+from config.api import ids
+from files_app import blobs, jsonl, retention
+from files_app.models import StoredFile
+
+OPEN_BLOBS = 16
+
+
+def finalize(batch_id: int) -> None:
+    batch = lifecycle.claim_stage(batch_id, now=timezone.now())
+    if batch is None:
+        return
+    try:
+        if batch.status in ENDING and lifecycle.seal_if_drained(batch, now=timezone.now()):
+            _conclude(batch)
+    finally:
+        lifecycle.release_stage(batch)
+
+
+def _conclude(batch: Batch) -> None:
+    with ExitStack() as stack:
+        output, errors = ResultFile(batch, "output", stack), ResultFile(batch, "error", stack)
+        ended_as = _merge(batch, output, errors)
+        blob_names = [file.store() for file in (output, errors) if file.bytes]
+        now = timezone.now()
+        with transaction.atomic():
+            won = lifecycle.conclude(
+                batch, ended_as, now=now, output_file_id=output.create_row(now), error_file_id=errors.create_row(now)
+            )
+            if not won:
+                transaction.set_rollback(True)
+    if not won:
+        for name in blob_names:
+            blobs.delete(name)
+        return
+    blobs.delete_folder(checkpoints.folder_of(batch.public_id))
+
+
+@dataclass(slots=True)
+class ResultFile:
+    """A result file in the making (F4)."""
+
+    batch: Batch
+    kind: str
+    stack: ExitStack
+    bytes: int = 0
+    blob: str = ""
+    _hash: Any = field(default_factory=hashlib.sha256)
+    _file: Any = None
+
+    def write(self, data: bytes) -> None:
+        if self._file is None:
+            self._file = self.stack.enter_context(TemporaryUploadedFile(self.kind, "", 0, ""))
+        self._file.write(data)
+        self._hash.update(data)
+        self.bytes += len(data)
+
+    def store(self) -> str:
+        self._file.flush()
+        self._file.seek(0)
+        self.blob = blobs.write(f"files/{timezone.now():%Y-%m-%d}", self._file)
+        return self.blob
+
+    def create_row(self, now: datetime) -> str:
+        """B11: a file that would be empty is never made. Returns the file's id, or nothing."""
+        if not self.blob:
+            return ""
+        expires_after = self.batch.output_expires_after
+        row = StoredFile.objects.create(
+            public_id=ids.output_file_id(),
+            account_id=self.batch.account_id,
+            purpose=StoredFile.Purpose.BATCH_OUTPUT,
+            filename=f"{self.batch.public_id}_{self.kind}.jsonl",
+            bytes=self.bytes,
+            sha256=self._hash.hexdigest(),
+            blob=self.blob,
+            created_at=now,
+            expires_at=now + timedelta(seconds=expires_after) if expires_after else None,
+        )
+        return row.public_id
+
+
+class Place(NamedTuple):
+    """Where the result of a line lies."""
+
+    line: int
+    failed: bool
+    blob: str
+    offset: int
+    length: int
+
+
+def _merge(batch: Batch, output: ResultFile, errors: ResultFile) -> Status:
+    """Writes both files in input order and returns the state that the batch ends in."""
+    cancelled = batch.status == Status.CANCELLING
+    code = ErrorCode.BATCH_CANCELLED if cancelled else ErrorCode.BATCH_EXPIRED
+    unrun = 0
+    with BlobReader() as reader:
+        for shard, places in _by_shard(batch):
+            missing = _unrun_lines(batch, shard, places, code) if len(places) < shard.requests else {}
+            unrun += len(missing)
+            for line in sorted([*places, *missing]):
+                if line in missing:
+                    errors.write(missing[line])
+                else:
+                    (errors if places[line].failed else output).write(reader.read(places[line]))
+            lifecycle.renew_stage(batch, now=timezone.now())
+    if cancelled:
+        return Status.CANCELLED
+    return Status.EXPIRED if unrun else Status.COMPLETED
+
+
+def _by_shard(batch: Batch) -> Iterator[tuple[Shard, dict[int, Place]]]:
+    places = sorted(_places(batch))
+    position = 0
+    for shard in batch.shards.order_by("first_line"):
+        start = position
+        while position < len(places) and places[position].line <= shard.last_line:
+            position += 1
+        mine = {place.line: place for place in places[start:position]}
+        if len(mine) != position - start:
+            raise RuntimeError(f"{batch}: a line between {shard.first_line} and {shard.last_line} has two results.")
+        yield shard, mine
+
+
+def _places(batch: Batch) -> Iterator[Place]:
+    for blob, index in batch.checkpoints.values_list("blob", "index"):
+        offset = 0
+        for entry in results.unpack_index(bytes(index)):
+            yield Place(entry.line, entry.failed, blob, offset, entry.length)
+            offset += entry.length
+
+
+def _unrun_lines(batch: Batch, shard: Shard, places: dict[int, Place], code: str) -> dict[int, bytes]:
+    """B10: the requests of a shard that never finished, as error lines."""
+    assert batch.source is not None  # held until the batch has ended
+    outcome = Outcome(None, None, b"", code, _UNRUN[code])
+    data = blobs.read_range(batch.source.blob, shard.offset, shard.size)
+    lines = jsonl.read_lines(BytesIO(data), max_bytes=settings.MAX_LINE_BYTES, first_number=shard.first_line)
+    unrun = (parse_request(line) for line in lines if line.number not in places)
+    return {request.number: results.result_line(request.custom_id, outcome) for request in unrun}
+
+
+_UNRUN = {
+    ErrorCode.BATCH_CANCELLED: "The batch was cancelled before this request was finished.",
+    ErrorCode.BATCH_EXPIRED: "The batch expired before this request was finished.",
+}
+
+
+class BlobReader:
+    """Reads lines out of checkpoints, with a few of them open at a time: neighbours in the input came back in
+    neighbouring checkpoints."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, Any] = OrderedDict()
+
+    def __enter__(self) -> "BlobReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._open.values():
+            file.close()
+
+    def read(self, place: Place) -> bytes:
+        file = self._open.get(place.blob)
+        if file is None:
+            file = self._open[place.blob] = blobs.read(place.blob)
+            if len(self._open) > OPEN_BLOBS:
+                self._open.popitem(last=False)[1].close()
+        else:
+            self._open.move_to_end(place.blob)
+        file.seek(place.offset)
+        data: bytes = file.read(place.length)
+        if len(data) != place.length:
+            raise OSError(f"{place.blob} is shorter than its index says.")
+        return data

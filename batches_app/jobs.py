@@ -1,0 +1,22 @@
+"""The doors that RQ knocks on. Ids as arguments; unknown arguments are ignored, so that an old worker survives a
+new payload. Every job may be delivered twice, late, or never."""
+
+from django.utils import timezone
+
+from batches_app import execution, finalization, reconciliation, validation
+
+
+def validate(*, batch_id: int, **_: object) -> None:
+    validation.validate(batch_id)
+
+
+def run_lane(*, lane_id: int, **_: object) -> None:
+    execution.run_lane(lane_id)
+
+
+def finalize(*, batch_id: int, **_: object) -> None:
+    finalization.finalize(batch_id)
+
+
+def reconcile(**_: object) -> None:
+    reconciliation.reconcile(now=timezone.now())

@@ -1,0 +1,167 @@
+"""Who may send what: leases on lanes, claims on shards, and a fair share for each account.
+
+A lane is held by whoever made its token grow last. Everything its holder writes is conditional on that token, so
+that a holder who was taken for dead and wakes up can do no harm."""
+
+import os
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
+
+from batches_app import queue
+from batches_app.models import Lane, ServedModel, Shard
+from batches_app.states import Status
+from billing_app.models import Account
+
+WAITING = Q(state=Shard.State.WAITING, batch__status=Status.IN_PROGRESS)
+
+
+class LeaseLost(Exception):
+    """Another holder has the lane: what this one still has in hand is void."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLane:
+    id: int
+    model_id: int
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a holder says of its lane with each renewal, for operators."""
+
+    limit: int = 0
+    in_flight: int = 0
+    paused_since: datetime | None = None
+    pause_reason: str = ""
+
+
+def acquire(lane_id: int, *, now: datetime) -> HeldLane | None:
+    """The lease, if nobody has it. Shards of an earlier holder are set free."""
+    with transaction.atomic():
+        taken = Lane.objects.filter(_unleased(now), pk=lane_id, permits__gt=0).update(
+            token=F("token") + 1,
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+            lease_expires_at=now + timedelta(seconds=settings.LANE_LEASE),
+        )
+        if not taken:
+            return None
+        lane = Lane.objects.get(pk=lane_id)
+        held = HeldLane(lane.pk, lane.model_id, lane.token)
+        free_shards(Shard.objects.filter(lane=lane_id, lane_token__lt=held.token))
+    return held
+
+
+def renew(held: HeldLane, report: Report, *, now: datetime) -> None:
+    """Call it in the transaction that writes what the lease protects. Raises LeaseLost."""
+    # By token alone, not by expiry: a lease that ran out but was claimed by nobody is still good.
+    renewed = Lane.objects.filter(pk=held.id, token=held.token).update(
+        lease_expires_at=now + timedelta(seconds=settings.LANE_LEASE),
+        limit=report.limit,
+        in_flight=report.in_flight,
+        paused_since=report.paused_since,
+        pause_reason=report.pause_reason[:500],
+    )
+    if not renewed:
+        raise LeaseLost
+
+
+def release(held: HeldLane) -> None:
+    """Gives the lane and its shards back, and wakes a worker if there is more to do."""
+    with transaction.atomic():
+        free_shards(shards_of(held))
+        Lane.objects.filter(pk=held.id, token=held.token).update(
+            lease_expires_at=None, owner="", limit=0, in_flight=0, paused_since=None, pause_reason=""
+        )
+    # After the release: work that came in while this lane was about to end saw it as live and rang no bell.
+    ring_lanes(held.model_id)
+
+
+def free_dead(*, now: datetime) -> int:
+    """Sets free what lanes hold whose lease has run out. Returns their number."""
+    expired = Lane.objects.filter(lease_expires_at__lt=now)
+    freed = 0
+    for lane in expired:
+        with transaction.atomic():
+            dead = Lane.objects.filter(pk=lane.pk, token=lane.token, lease_expires_at__lt=now)
+            if dead.update(token=F("token") + 1, lease_expires_at=None, owner="", in_flight=0):
+                free_shards(Shard.objects.filter(lane=lane, lane_token__lte=lane.token))
+                freed += 1
+    return freed
+
+
+def shards_of(held: HeldLane) -> "QuerySet[Shard]":
+    return Shard.objects.filter(lane=held.id, lane_token=held.token)
+
+
+def free_shards(shards: "QuerySet[Shard]") -> None:
+    """To wait again, or to be closed where the batch was stopped meanwhile."""
+    running = shards.filter(state=Shard.State.RUNNING)
+    running.exclude(batch__status=Status.IN_PROGRESS).update(state=Shard.State.CLOSED)
+    running.update(state=Shard.State.WAITING)
+
+
+def claim(held: HeldLane, *, besides: Collection[int] = ()) -> Shard | None:
+    """The next shard to work on: from the account with the least in flight for its weight, the one whose batch is
+    nearest its deadline. `besides`: accounts that this lane has enough of."""
+    for account_id in _accounts_in_turn(held.model_id, besides):
+        shard = _take_first(held, account_id)
+        if shard is not None:
+            return shard
+    return None
+
+
+def _accounts_in_turn(model_id: int, besides: Collection[int]) -> list[int]:
+    waiting = Shard.objects.filter(WAITING, model=model_id, account=OuterRef("pk"))
+    accounts = Account.objects.filter(Exists(waiting)).exclude(pk__in=besides).values_list("pk", "weight")
+    running = Shard.objects.filter(state=Shard.State.RUNNING, model=model_id)
+    load = dict(running.order_by().values_list("account").annotate(requests=Sum("requests")))
+    return [pk for pk, weight in sorted(accounts, key=lambda account: load.get(account[0], 0) / account[1])]
+
+
+def _take_first(held: HeldLane, account_id: int) -> Shard | None:
+    with transaction.atomic():
+        waiting = Shard.objects.filter(WAITING, model=held.model_id, account=account_id).order_by("deadline", "id")
+        shard = waiting.select_for_update(skip_locked=True, of=("self",)).first()
+        if shard is None:
+            return None
+        taken = Shard.objects.filter(pk=shard.pk, state=Shard.State.WAITING).update(
+            state=Shard.State.RUNNING, lane=held.id, lane_token=held.token, claims=F("claims") + 1
+        )
+        if not taken or not Lane.objects.filter(pk=held.id, token=held.token).exists():
+            transaction.set_rollback(True)
+            return None
+    shard.claims += 1
+    return shard
+
+
+def ring_lanes(model_id: int) -> None:
+    """Wakes as many idle lanes of the model as there are waiting shards, at most all."""
+    waiting = Shard.objects.filter(WAITING, model=model_id)
+    # Only as many as it takes: a batch of one line needs one worker.
+    idle = Lane.objects.filter(lease_expires_at=None, model=model_id, permits__gt=0).order_by("number")
+    lanes = list(idle)
+    for lane in lanes[: waiting[: len(lanes)].count() if lanes else 0]:
+        # With the token: a bell for the next holder is not taken for one that the last holder answered.
+        queue.ring(queue.Job.RUN_LANE, once_per=f"{lane.pk}-{lane.token}", lane_id=lane.pk)
+
+
+def others_wait(model_id: int) -> bool:
+    """Another model has waiting shards and nobody who works on them: all workers may be busy with this one."""
+    waiting = Shard.objects.filter(WAITING, model=OuterRef("pk"))
+    live = Lane.objects.filter(model=OuterRef("pk"), lease_expires_at__isnull=False)
+    return ServedModel.objects.filter(Exists(waiting), ~Exists(live)).exclude(pk=model_id).exists()
+
+
+def models_with_waiting() -> "QuerySet[ServedModel]":
+    return ServedModel.objects.filter(Exists(Shard.objects.filter(WAITING, model=OuterRef("pk"))))
+
+
+def _unleased(now: datetime) -> Q:
+    return Q(lease_expires_at=None) | Q(lease_expires_at__lt=now)

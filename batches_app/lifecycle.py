@@ -1,0 +1,184 @@
+"""A batch from creation to its end: the only writer of `Batch.status`."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import Exists, F, OuterRef, Q
+
+from batches_app import queue
+from batches_app.models import Batch, ServedModel, Shard
+from batches_app.states import ALLOWED_FROM, ENDING, STAMPED, Status
+from billing_app.models import Account, APIKey, Price
+from files_app import retention
+from files_app.models import StoredFile
+
+
+class NotCancellable(Exception):
+    """B8: the batch has come too far. Its only argument is the status it has."""
+
+
+class IdempotencyConflict(Exception):
+    """C5: the key was used before, with another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    """A request to create a batch, checked for form (B1–B3) and nothing else."""
+
+    endpoint: str
+    input_file_id: str
+    completion_window: str
+    window: timedelta
+    metadata: dict[str, str] | None = None
+    output_expires_after: int | None = None
+    idempotency_key: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        facts = (self.endpoint, self.input_file_id, self.completion_window, self.metadata, self.output_expires_after)
+        return hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()
+
+
+def create(account: Account, api_key: APIKey | None, new: NewBatch, *, now: datetime) -> Batch:
+    """B1, C5. A file that does not exist is no error here: the batch fails in validation (V11)."""
+    try:
+        with transaction.atomic():
+            return _insert(account, api_key, new, now)
+    except IntegrityError:
+        existing = Batch.objects.filter(account=account, idempotency_key=new.idempotency_key).first()
+        if existing is None or new.idempotency_key is None:
+            raise
+        if existing.request_fingerprint != new.fingerprint:
+            raise IdempotencyConflict from None
+        return existing
+
+
+def _insert(account: Account, api_key: APIKey | None, new: NewBatch, now: datetime) -> Batch:
+    batch = Batch(
+        account=account,
+        api_key=api_key,
+        endpoint=new.endpoint,
+        input_file_id=new.input_file_id,
+        completion_window=new.completion_window,
+        metadata=new.metadata,
+        name=(new.metadata or {}).get("ds_name", ""),
+        output_expires_after=new.output_expires_after,
+        idempotency_key=new.idempotency_key,
+        request_fingerprint=new.fingerprint,
+        created_at=now,
+        expires_at=now + new.window,
+    )
+    file = StoredFile.objects.visible().filter(account=account, public_id=new.input_file_id).first()
+    if file is not None and retention.hold(file, batch.public_id):
+        batch.source = file
+    batch.save(force_insert=True)
+    ring_stage(queue.Job.VALIDATE, batch)
+    return batch
+
+
+def move(batch_id: int, to: Status, *, now: datetime, **changes: Any) -> bool:
+    """The only way from state to state. False: the batch is not in a state that leads there (any more)."""
+    if to in STAMPED:
+        changes[f"{to}_at"] = now
+    return Batch.objects.filter(pk=batch_id, status__in=ALLOWED_FROM[to]).update(status=to, **changes) == 1
+
+
+def cancel(batch: Batch, *, now: datetime) -> Batch:
+    """B8. At once no further line is claimed; lanes stop sending at their next flush."""
+    with transaction.atomic():
+        moved = move(batch.pk, Status.CANCELLING, now=now)
+        if moved:
+            _stop(batch)
+    batch.refresh_from_db()
+    if not moved and batch.status not in (Status.CANCELLING, Status.CANCELLED):
+        raise NotCancellable(batch.status)
+    return batch
+
+
+def expire(batch: Batch, *, now: datetime) -> bool:
+    """B10. Lines in flight may still come in until the batch is sealed."""
+    with transaction.atomic():
+        moved = move(batch.pk, Status.FINALIZING, now=now)
+        if moved:
+            _stop(batch)
+    return moved
+
+
+def _stop(batch: Batch) -> None:
+    Shard.objects.filter(batch=batch, state=Shard.State.WAITING).update(state=Shard.State.CLOSED)
+    ring_stage(queue.Job.FINALIZE, batch)
+
+
+def begin(
+    batch: Batch, *, model: ServedModel, price: Price, total: int, enqueued_tokens: int, now: datetime
+) -> bool:
+    """The batch is valid and runs from here. Its shards belong in the same transaction."""
+    facts = {"model": model, "model_name": model.name, "price": price, "total": total}
+    return move(batch.pk, Status.IN_PROGRESS, now=now, enqueued_tokens=enqueued_tokens, **facts)
+
+
+def fail(batch: Batch, errors: Sequence[dict[str, Any]], *, now: datetime) -> bool:
+    with transaction.atomic():
+        moved = move(batch.pk, Status.FAILED, now=now, errors=list(errors))
+        if moved:
+            retention.release(batch.public_id)
+    return moved
+
+
+def complete_if_done(batch_ids: Sequence[int], *, now: datetime) -> None:
+    """A running batch of which every line has its result goes on to finalizing, sealed."""
+    still_open = Exists(Shard.objects.filter(batch=OuterRef("pk")).exclude(state=Shard.State.DONE))
+    done = Batch.objects.filter(~still_open, pk__in=batch_ids, status=Status.IN_PROGRESS)
+    for batch in done:
+        with transaction.atomic():
+            if move(batch.pk, Status.FINALIZING, now=now, sealed_at=now):
+                ring_stage(queue.Job.FINALIZE, batch)
+
+
+def seal_if_drained(batch: Batch, *, now: datetime) -> bool:
+    """A stopped batch is sealed when no lane works on it any more. True: it is sealed, its results are final."""
+    in_flight = Exists(Shard.objects.filter(batch=OuterRef("pk"), state=Shard.State.RUNNING))
+    Batch.objects.filter(~in_flight, pk=batch.pk, status__in=ENDING, sealed_at=None).update(sealed_at=now)
+    batch.refresh_from_db()
+    return batch.sealed_at is not None
+
+
+def conclude(batch: Batch, to: Status, *, now: datetime, output_file_id: str, error_file_id: str) -> bool:
+    """The terminal state, in the transaction that makes the result files known. What led there is not needed any
+    more; the ledger and the files are."""
+    if not move(batch.pk, to, now=now, output_file_id=output_file_id, error_file_id=error_file_id):
+        return False
+    retention.release(batch.public_id)
+    batch.checkpoints.all().delete()
+    batch.shards.all().delete()
+    return True
+
+
+def claim_stage(batch_id: int, *, now: datetime) -> Batch | None:
+    """The lease of the job that validates or finalizes a batch: it keeps a second one from doing the same work in
+    vain. That the work is not done twice is for `move` to say."""
+    free = Q(stage_expires_at=None) | Q(stage_expires_at__lt=now)
+    lease = now + timedelta(seconds=settings.STAGE_LEASE)
+    claimed = Batch.objects.filter(free, pk=batch_id).update(stage_expires_at=lease, stage_token=F("stage_token") + 1)
+    return Batch.objects.select_related("account", "source", "model", "price").get(pk=batch_id) if claimed else None
+
+
+def renew_stage(batch: Batch, *, now: datetime) -> bool:
+    lease = now + timedelta(seconds=settings.STAGE_LEASE)
+    mine = Batch.objects.filter(pk=batch.pk, stage_token=batch.stage_token, status=batch.status)
+    return mine.update(stage_expires_at=lease) == 1
+
+
+def release_stage(batch: Batch) -> None:
+    Batch.objects.filter(pk=batch.pk, stage_token=batch.stage_token).update(stage_expires_at=None)
+
+
+def ring_stage(job: queue.Job, batch: Batch) -> None:
+    # With the stage's token, a bell rung while the last job is about to end is not taken for that job's own.
+    queue.ring(job, once_per=f"{batch.pk}-{batch.stage_token}", batch_id=batch.pk)

@@ -1,0 +1,52 @@
+"""Which upstream serves which model, and the lanes on which its requests travel."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from django.conf import settings
+from django.db import transaction
+
+from batches_app.models import Lane, ServedModel
+from billing_app import prices
+from billing_app.pricing import Rates
+
+
+class BuiltinModel(Exception):
+    """The test model is built in and cannot be given an upstream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    upstream_url: str
+    endpoints: Sequence[str]
+    max_concurrency: int
+    upstream_model: str = ""
+    upstream_key_env: str = ""
+    context_tokens: int | None = None
+    is_enabled: bool = True
+
+
+def serve(name: str, route: Route, rates: Rates, *, now: datetime) -> tuple[ServedModel, bool]:
+    """Creates or changes a model with its price and lanes. False: all was so already."""
+    with transaction.atomic():
+        model = ServedModel.objects.select_for_update().filter(name=name).first()
+        if model is not None and model.is_builtin:
+            raise BuiltinModel(name)
+        wanted = asdict(route) | {"endpoints": list(route.endpoints)}
+        changed = model is None or any(getattr(model, key) != value for key, value in wanted.items())
+        model, _ = ServedModel.objects.update_or_create(name=name, defaults=wanted)
+        _, repriced = prices.set_price(name, rates, now)
+        cut_lanes(model)
+    return model, changed or repriced
+
+
+def cut_lanes(model: ServedModel) -> None:
+    """Lanes whose permits add up to the model's concurrency, as even as can be. A lane that is not needed any more
+    keeps its row and loses its permits, so that whoever holds it drains."""
+    count = -(-model.max_concurrency // settings.LANE_PERMITS)
+    share, rest = divmod(model.max_concurrency, count)
+    for number in range(count):
+        permits = share + (number < rest)
+        Lane.objects.update_or_create(model=model, number=number, defaults={"permits": permits})
+    Lane.objects.filter(model=model, number__gte=count).update(permits=0)

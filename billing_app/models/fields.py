@@ -1,0 +1,28 @@
+from decimal import Decimal
+from typing import Any
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+
+class ExactDecimalField(models.Field):  # type: ignore[type-arg]  # django-stubs has no short way to say "Decimal in, Decimal out"
+    """A decimal of any precision, kept exactly.
+
+    Django's DecimalField is a float in SQLite, which holds 15 digits; half a price times a token has more.
+    """
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str:
+        return "numeric" if connection.vendor == "postgresql" else "text"
+
+    def from_db_value(self, value: Any, expression: Any, connection: BaseDatabaseWrapper) -> Decimal | None:
+        return self.to_python(value)
+
+    def to_python(self, value: Any) -> Decimal | None:
+        return value if value is None or isinstance(value, Decimal) else Decimal(str(value))
+
+    def get_prep_value(self, value: Any) -> Any:
+        return self.to_python(value)
+
+    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
+        value = self.to_python(value)
+        return value if value is None or connection.vendor == "postgresql" else format(value, "f")

@@ -1,0 +1,57 @@
+"""What tokens cost. Exact: amounts are rounded only where money is shown (M5)."""
+
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+
+# Decimal's default context rounds to 28 digits without a word. This one has room, and raises rather than round.
+_EXACT = Context(prec=200, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
+_ROUNDING = Context(prec=200, rounding=ROUND_HALF_UP, traps=[InvalidOperation, DivisionByZero, Overflow])
+_PER_MILLION = Decimal(-6)  # as a power of ten
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """`cached` is a part of `input`, `reasoning` a part of `output`."""
+
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.input + self.output
+
+    def __add__(self, other: "Tokens") -> "Tokens":
+        return Tokens(
+            self.input + other.input,
+            self.cached + other.cached,
+            self.output + other.output,
+            self.reasoning + other.reasoning,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Prices per million tokens; a batch pays `batch_discount` times the real-time price."""
+
+    input: Decimal
+    output: Decimal
+    batch_discount: Decimal
+    currency: str = "USD"
+
+
+def list_amount(tokens: Tokens, rates: Rates) -> Decimal:
+    """The real-time price of `tokens`, unrounded (M5). Raises decimal.Inexact beyond 200 digits."""
+    input_amount = _EXACT.multiply(rates.input, tokens.input)
+    return _EXACT.scaleb(_EXACT.add(input_amount, _EXACT.multiply(rates.output, tokens.output)), _PER_MILLION)
+
+
+def charge(tokens: Tokens, rates: Rates) -> Decimal:
+    """What a batch pays for `tokens`: the real-time price times the discount, unrounded (M1, M5)."""
+    return _EXACT.multiply(list_amount(tokens, rates), rates.batch_discount)
+
+
+def round_money(amount: Decimal, places: int = 2) -> Decimal:
+    """Half up, and a credit like a debit: -0.005 becomes -0.01."""
+    return amount.quantize(Decimal(1).scaleb(-places), context=_ROUNDING)

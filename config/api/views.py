@@ -1,0 +1,40 @@
+"""What every view of /v1 is made of. (Apart from `handler`: DRF loads that when it defines APIView.)"""
+
+from functools import cached_property
+from typing import Any
+
+from django.http import HttpRequest
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from config.api.body import Body
+from config.api.handler import refuse_broken_text
+
+
+class ApiRequest(Request):
+    def _load_stream(self) -> None:
+        body = Body(self._request.META)
+        self._stream = None if body.length == 0 else body
+
+
+class ApiView(APIView):
+    metadata_class = None  # no OPTIONS
+
+    @cached_property
+    def default_response_headers(self) -> dict[str, str]:
+        # `Allow` belongs to a 405; DRF puts it on every answer.
+        method = (self.request.method or "").lower()
+        return {} if hasattr(self, method) else {"Allow": ", ".join(self.allowed_methods)}
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        return ApiRequest(
+            request,
+            parsers=self.get_parsers(),
+            authenticators=self.get_authenticators(),
+            negotiator=self.get_content_negotiator(),
+            parser_context=self.get_parser_context(request),
+        )
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        refuse_broken_text(request.META)

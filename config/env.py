@@ -1,0 +1,75 @@
+"""Facts of the deployment, read from the environment.
+
+`NAME_FILE` holds the path of a file with the value of `NAME`, for secrets. A wrong value stops the start
+with one sentence that names every variable at fault (`env.seal()` at the end of the settings).
+"""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+from environs import FileAwareEnv
+from psycopg_pool import ConnectionPool
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = FileAwareEnv(eager=False)
+
+
+def secret(name: str, kept_in: Path) -> str:
+    """The variable, or else a value that is made once and kept in a file that only its owner can read."""
+    value = env.str(name, "")
+    if value:
+        return str(value).strip()
+    try:
+        handle = os.open(kept_in, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return kept_in.read_text().strip()
+    with os.fdopen(handle, "w") as file:
+        file.write(secrets.token_urlsafe(48))
+    return kept_in.read_text().strip()
+
+
+def storage(url: str, folder: Path) -> dict[str, Any]:
+    """Django's STORAGES entry for `STORAGE_URL`: empty for `folder`, or `s3://BUCKET?endpoint_url=…&region_name=…`."""
+    if not url:
+        return {
+            "BACKEND": "files_app.blobs.DurableFileSystemStorage",
+            "OPTIONS": {"location": folder, "file_permissions_mode": 0o600, "directory_permissions_mode": 0o700},
+        }
+    parts = urlsplit(url)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise ImproperlyConfigured(f"STORAGE_URL must look like s3://BUCKET?endpoint_url=…, not {url!r}.")
+    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    return {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        # Downloads of a blob spill to disk past 1 MiB: memory must not grow with the file.
+        "OPTIONS": {"bucket_name": parts.netloc, "max_memory_size": 1024 * 1024, "file_overwrite": False} | options,
+    }
+
+
+def database(url: str, folder: Path) -> dict[str, Any]:
+    """Django's DATABASES entry for `DATABASE_URL`: empty for SQLite in `folder`, or `postgres://…` (pooled)."""
+    if url:
+        server = env.dj_db_url("DATABASE_URL") if url.startswith(("postgres://", "postgresql://")) else None
+        if server is None:
+            raise ImproperlyConfigured("DATABASE_URL must begin with postgres://; leave it unset for SQLite.")
+        # Checked before use: after a restart of the server the pool holds connections that are dead.
+        pool = {"min_size": 0, "max_size": 10, "timeout": 30, "check": ConnectionPool.check_connection}
+        return {**server, "OPTIONS": {**server.get("OPTIONS", {}), "pool": pool}}
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": folder / "batchdesk.sqlite3",
+        # To open the file anew for each request costs more than most requests.
+        "CONN_MAX_AGE": None,
+        "OPTIONS": {
+            # A transaction that reads first and writes later cannot wait for its turn in SQLite; one that
+            # takes the write lock at BEGIN can.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 30,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
+        },
+    }

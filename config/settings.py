@@ -1,0 +1,155 @@
+"""Django settings. What belongs to the deployment comes from the environment (README, "Settings"); what an
+operator edits while it runs (models, prices, limits) is in the database; nothing is in both."""
+
+from django.core.exceptions import ImproperlyConfigured
+from environs import EnvValidationError, validate
+
+from config.env import BASE_DIR, database, env, secret, storage
+
+DATA_DIR = env.path("DATA_DIR", BASE_DIR / "var").resolve()
+DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+SECRET_KEY = secret("SECRET_KEY", kept_in=DATA_DIR / "secret_key")
+DEBUG = env.bool("DEBUG", False)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [])
+LOG_LEVEL = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_rq",
+    "config",
+    "billing_app",
+    "files_app",
+    "batches_app",
+]
+MIDDLEWARE = [
+    "config.middleware.request_id",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# What is stored where
+DATABASE_URL = env.str("DATABASE_URL", "")
+DATABASES = {"default": database(DATABASE_URL, DATA_DIR)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+STORAGES = {
+    "default": storage(env.str("STORAGE_URL", ""), DATA_DIR / "blobs"),
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+}
+# On the same file system as the blobs, so that a finished upload is moved, not copied.
+FILE_UPLOAD_TEMP_DIR = DATA_DIR / "incoming"
+FILE_UPLOAD_TEMP_DIR.mkdir(exist_ok=True, mode=0o700)
+FILE_UPLOAD_HANDLERS = ["files_app.uploads.BlobUploadHandler"]
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # bytes of a request body that is not a file
+STATIC_URL = "static/"
+STATIC_ROOT = DATA_DIR / "static"
+
+# The doorbell
+REDIS_URL = env.str("REDIS_URL", "redis://127.0.0.1:6379/0")
+RQ_QUEUES = {
+    # Short jobs have a queue and workers of their own, so that lanes cannot starve them.
+    name: {"URL": REDIS_URL, "SERIALIZER": "rq.serializers.JSONSerializer", "DEFAULT_TIMEOUT": -1}
+    for name in ("control", "lanes")
+}
+RQ = {"WORKER_CLASS": "batches_app.queue.Worker"}
+
+# Who may come in
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.ScryptPasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+]
+LOGIN_URL = "admin:login"
+SESSION_COOKIE_HTTPONLY = True
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["billing_app.authentication.BearerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["config.api.handler.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["config.api.handler.StrictJSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "config.api.handler.JSONAlways",
+    "EXCEPTION_HANDLER": "config.api.errors.envelope_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = env.str("TIME_ZONE", "UTC")
+USE_TZ = True
+
+# Limits of the tenant API (spec: F8, V9, V10, V11)
+ALLOW_INPUT_DOWNLOAD = env.bool("ALLOW_INPUT_DOWNLOAD", False)
+MAX_FILE_BYTES = 500 * 1024 * 1024
+MAX_REQUESTS = 50_000
+MAX_LINE_BYTES = 6 * 1024 * 1024
+MAX_EMBEDDING_INPUTS = 50_000
+CONTEXT_BYTES_PER_TOKEN = 16
+MAX_VALIDATION_ERRORS = 1_000
+BATCH_VISIBLE_DAYS = 30  # B6
+
+# How batches run (seconds, bytes)
+SHARD_REQUESTS = 256
+SHARD_BYTES = 8 * 1024 * 1024
+LANE_PERMITS = env.int("LANE_PERMITS", 256, validate=validate.Range(1, 4096))
+LANE_BUFFER_BYTES = env.int("LANE_BUFFER_BYTES", 64 * 1024 * 1024, validate=validate.Range(min=SHARD_BYTES))
+LANE_LEASE = 20.0
+LANE_TURN = 30.0
+FLUSH_INTERVAL = 1.0
+FLUSH_RESULTS = 256
+FLUSH_BYTES = 8 * 1024 * 1024
+STAGE_LEASE = 30.0
+CANCEL_GRACE = env.float("CANCEL_GRACE", 10.0, validate=validate.Range(min=0))
+RECONCILE_INTERVAL = 10.0
+ORPHAN_AGE = 3600.0
+UPSTREAM_CONNECT_TIMEOUT = env.float("UPSTREAM_CONNECT_TIMEOUT", 10.0, validate=validate.Range(min=0.1))
+UPSTREAM_SILENCE_TIMEOUT = env.float("UPSTREAM_SILENCE_TIMEOUT", 300.0, validate=validate.Range(min=1))
+UPSTREAM_TOTAL_TIMEOUT = env.float("UPSTREAM_TOTAL_TIMEOUT", 900.0, validate=validate.Range(min=1))
+UPSTREAM_MAX_ATTEMPTS = env.int("UPSTREAM_MAX_ATTEMPTS", 5, validate=validate.Range(min=1))
+UPSTREAM_RETRY_BUDGET = env.float("UPSTREAM_RETRY_BUDGET", 600.0, validate=validate.Range(min=0))
+MAX_ANSWER_BYTES = env.int("MAX_ANSWER_BYTES", 16 * 1024 * 1024, validate=validate.Range(min=1024))
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        # Worker births, deaths and every job's start and end: noise at INFO.
+        "rq": {"level": "WARNING" if LOG_LEVEL == "INFO" else LOG_LEVEL},
+    },
+}
+
+try:
+    env.seal()
+except EnvValidationError as error:
+    raise ImproperlyConfigured(str(error)) from None

@@ -1,0 +1,53 @@
+"""F7: a file's bytes, by the server's sendfile where the blob is a file on this machine."""
+
+from http import HTTPStatus
+from typing import Any
+
+from django.core.files.base import File
+from django.http import FileResponse
+from rest_framework.request import Request
+
+from files_app import blobs
+from files_app.api.ranges import requested_range
+from files_app.models import StoredFile
+
+
+class Span:
+    """The bytes of a file within `span`. Its descriptor stands at their beginning, as WSGI servers expect that
+    send by it; those that read get no more than them."""
+
+    def __init__(self, file: "File[bytes]", span: range) -> None:
+        self._file = file
+        self._left = len(span)
+        file.seek(span.start)
+        self.fileno = file.fileno
+        self.close: Any = file.close
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self._file.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(data)
+        return data
+
+
+class Download(FileResponse):
+    block_size = 256 * 1024
+
+
+def download(file: StoredFile, request: Request) -> Download:
+    etag = f'"{file.sha256}"'
+    header = request.META.get("HTTP_RANGE", "")
+    if request.META.get("HTTP_IF_RANGE", etag) != etag:
+        header = ""
+    part = requested_range(header, file.bytes)
+    span = range(file.bytes) if part is None else part
+    response = Download(
+        Span(blobs.read(file.blob), span),
+        status=HTTPStatus.OK if part is None else HTTPStatus.PARTIAL_CONTENT,
+        as_attachment=True,
+        filename=file.filename,
+        content_type="application/octet-stream",
+        headers={"Content-Length": str(len(span)), "Accept-Ranges": "bytes", "ETag": etag},
+    )
+    if part is not None:
+        response["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{file.bytes}"
+    return response

@@ -1,0 +1,66 @@
+"""Bytes, by name, in Django's default storage: a folder, or S3. A blob is written once and never changed."""
+
+import os
+import uuid
+from pathlib import Path
+
+from django.core.files.base import ContentFile, File
+from django.core.files.storage import FileSystemStorage, default_storage
+
+
+class DurableFileSystemStorage(FileSystemStorage):
+    """Returns from `save` only when the bytes survive a power cut, as a database row that names them will."""
+
+    def _save(self, name: str, content: "File[bytes]") -> str:  # type: ignore[override]  # stubs: File[Any] only
+        saved = super()._save(name, content)
+        path = Path(self.path(saved))
+        for target in (path, path.parent):
+            handle = os.open(target, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        return saved
+
+
+def write(folder: str, content: "bytes | File[bytes]") -> str:
+    """Stores the content under a new name in `folder` and returns that name. An uploaded temporary file is moved."""
+    file = ContentFile(content) if isinstance(content, bytes) else content
+    return default_storage.save(f"{folder}/{uuid.uuid4().hex}", file)
+
+
+def read(name: str) -> "File[bytes]":
+    return default_storage.open(name, "rb")
+
+
+def read_range(name: str, offset: int, size: int) -> bytes:
+    with read(name) as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def delete(name: str) -> None:
+    """Deleting what is gone already is fine: removal is retried after a crash."""
+    default_storage.delete(name)
+
+
+def names_in(folder: str) -> list[str]:
+    """The names, without the folder's, of the blobs right in it."""
+    try:
+        return default_storage.listdir(folder)[1]
+    except FileNotFoundError:
+        return []
+
+
+def folders_in(folder: str) -> list[str]:
+    try:
+        return default_storage.listdir(folder)[0]
+    except FileNotFoundError:
+        return []
+
+
+def delete_folder(folder: str) -> None:
+    """With the blobs in it. A folder that is gone already is fine."""
+    for name in names_in(folder):
+        delete(f"{folder}/{name}")
+    delete(folder)  # which on S3, where folders are but names, does nothing

@@ -1,0 +1,191 @@
+"""Bytes coming in: one pass from the socket to a temporary file, hashed on the way, then moved to be a blob."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
+from django.core.files.uploadhandler import TemporaryFileUploadHandler
+from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.http.multipartparser import MultiPartParser, MultiPartParserError
+from rest_framework.parsers import BaseParser, DataAndFiles
+
+from billing_app.models import Account
+from config.api.body import Body
+from config.api.errors import ApiError, BadRequest
+from files_app import blobs, retention
+from files_app.models import StoredFile
+
+MULTIPART_SLACK = 64 * 1024  # what a body may hold besides the file: boundaries, headers, fields
+FILE_FIELD = "file"
+FILENAME_LENGTH = 512
+
+
+class IdempotencyConflict(Exception):
+    """C5: the key was used before, for another upload."""
+
+
+class BlobUploadHandler(TemporaryFileUploadHandler):
+    chunk_size = 512 * 1024
+
+    def new_file(self, field_name: str, *args: Any, **kwargs: Any) -> None:
+        self._wanted = field_name == FILE_FIELD
+        if not self._wanted:
+            return
+        self.upload_interrupted()  # a second file of that name: the last one counts
+        super().new_file(field_name, *args, **kwargs)
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
+        if not self._wanted:
+            return
+        self._size += len(raw_data)
+        if self._size > settings.MAX_FILE_BYTES:
+            raise too_large()
+        self._digest.update(raw_data)
+        self.file.write(raw_data)
+
+    def file_complete(self, file_size: int) -> UploadedFile | None:
+        if not self._wanted:
+            return None
+        file = super().file_complete(self._size)
+        assert file is not None
+        file.sha256 = self._digest.hexdigest()  # type: ignore[attr-defined]  # travels with the bytes it was made of
+        return file
+
+
+class UploadParser(BaseParser):
+    """`multipart/form-data`. Unlike DRF's, it takes a body of unknown length, and no part that was cut off."""
+
+    media_type = "multipart/form-data"
+
+    def parse(
+        self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> "DataAndFiles[Any, Any]":
+        body: Body = stream
+        body.limit(settings.MAX_FILE_BYTES + MULTIPART_SLACK, too_large())
+        handler = BlobUploadHandler()
+        try:
+            return _read_form(body, media_type or "", handler)
+        except (MultiPartParserError, ValueError, LookupError) as error:
+            handler.upload_interrupted()
+            raise BadRequest(f"The multipart body could not be read: {error}") from None
+        except BaseException:
+            handler.upload_interrupted()
+            raise
+
+
+def _read_form(body: Body, content_type: str, handler: BlobUploadHandler) -> "DataAndFiles[Any, Any]":
+    # Django takes a body without a length for an empty one; it does nothing else with the number.
+    meta = {"CONTENT_TYPE": content_type, "CONTENT_LENGTH": body.length or settings.MAX_FILE_BYTES}
+    stream = _Tail(body)
+    parser = _StrictMultiPartParser(meta, stream, [handler], "utf-8")
+    fields, files = parser.parse()
+    if parser.last_boundary not in stream.tail:
+        raise MultiPartParserError("the closing boundary is missing.")
+    for name, values in fields.lists():
+        _StrictMultiPartParser.refuse_broken(name, *values)
+    return DataAndFiles(fields, files)
+
+
+class _Tail:
+    """Remembers a stream's end, for the closing boundary: Django's parser takes a body that lacks it for whole."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self.tail = b""
+
+    def read(self, size: int) -> bytes:
+        data = self._body.read(size)
+        self.tail = (self.tail + data[-1024:])[-1024:]
+        return data
+
+
+class _StrictMultiPartParser(MultiPartParser):
+    @property
+    def last_boundary(self) -> bytes:
+        return b"--%s--" % self._boundary  # type: ignore[attr-defined]  # private, and not in the stubs
+
+    def sanitize_file_name(self, file_name: str) -> str | None:
+        self.refuse_broken(file_name)
+        if len(file_name) > FILENAME_LENGTH:
+            raise BadRequest(f"The filename is longer than {FILENAME_LENGTH} characters.", param=FILE_FIELD)
+        return super().sanitize_file_name(file_name)
+
+    @staticmethod
+    def refuse_broken(*texts: str) -> None:
+        """C6. Django has put U+FFFD for what is not UTF-8."""
+        for text in texts:
+            if "\0" in text or "\ufffd" in text:
+                raise MultiPartParserError("a field or a filename is not valid UTF-8 text.")
+
+
+def too_large() -> ApiError:
+    return BadRequest("File is too large.", param=FILE_FIELD, code="invalid_value")  # F8
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that has come in whole. `content` lies in the temporary folder until it is stored."""
+
+    content: UploadedFile
+    sha256: str
+    filename: str
+    purpose: StoredFile.Purpose = StoredFile.Purpose.BATCH
+    expires_after: int | None = None  # seconds
+    idempotency_key: str | None = None
+
+
+def store_upload(account: Account, upload: Upload, *, now: datetime) -> StoredFile:
+    """F1, C5. First the bytes, then the row that names them: nothing half-written is ever visible."""
+    if earlier := _earlier(account, upload):
+        return earlier
+    blob = blobs.write(f"{retention.FOLDER}/{now.astimezone(UTC):%Y-%m-%d}", upload.content)
+    try:
+        with transaction.atomic():
+            return _insert(account, upload, blob, now)
+    except IntegrityError:
+        retention.discard(blob)
+        if earlier := _earlier(account, upload):  # the same key, at the same time
+            return earlier
+        raise
+    except (OperationalError, InterfaceError):
+        raise  # the row may be there all the same: what becomes of the blob is for `sweep_orphans` to say
+    except BaseException:
+        retention.discard(blob)
+        raise
+
+
+def _insert(account: Account, upload: Upload, blob: str, now: datetime) -> StoredFile:
+    return StoredFile.objects.create(
+        account=account,
+        purpose=upload.purpose,
+        filename=upload.filename,
+        bytes=upload.content.size or 0,
+        sha256=upload.sha256,
+        blob=blob,
+        idempotency_key=upload.idempotency_key,
+        created_at=now,
+        expires_at=now + timedelta(seconds=upload.expires_after) if upload.expires_after else None,
+    )
+
+
+def _earlier(account: Account, upload: Upload) -> StoredFile | None:
+    if upload.idempotency_key is None:
+        return None
+    file = StoredFile.objects.visible().filter(account=account, idempotency_key=upload.idempotency_key).first()
+    if file is None:
+        return None
+    seconds = (file.expires_at - file.created_at).total_seconds() if file.expires_at else None
+    if (file.sha256, file.filename, file.purpose, seconds) != (
+        upload.sha256,
+        upload.filename,
+        upload.purpose,
+        upload.expires_after,
+    ):
+        raise IdempotencyConflict
+    return file

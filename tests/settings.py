@@ -1,0 +1,19 @@
+"""The real settings on a data folder of the run's own; on PostgreSQL with TEST_DATABASE=postgres."""
+
+import os
+import tempfile
+
+os.environ.setdefault("DATA_DIR", tempfile.mkdtemp(prefix="batchdesk-test-"))
+if os.environ.get("TEST_DATABASE") == "postgres" and not os.environ.get("DATABASE_URL"):
+    from tests import postgres
+
+    # In the environment, so that xdist's workers share the one server.
+    os.environ["DATABASE_URL"] = postgres.start()
+
+from config.settings import *  # noqa: E402, F403
+from config.settings import DATA_DIR, DATABASES
+
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # A file, not memory: threads and child processes must see it, with the locks of the real thing.
+    DATABASES["default"]["TEST"] = {"NAME": DATA_DIR / f"test-{os.getpid()}.sqlite3"}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast; the tests' operators have nothing to hide
