@@ -107,7 +107,7 @@ class _LineWithInput(msgspec.Struct, gc=False):
 
 
 def read_exactly(raw: bytes) -> Members:
-    """The same members by the slow way. Raises InvalidLineError where the line breaks V1."""
+    """The same members by the slow way. Raises InvalidLineError, or RecursionError, where the line breaks V1."""
     line = _parse(raw)
     if not isinstance(line, _Object):
         raise InvalidLineError(f"Expected a JSON object, but got {json_type(line)}.")
@@ -148,8 +148,6 @@ def _parse(raw: bytes) -> object:
         raise InvalidLineError(f"Invalid UTF-8 at byte {error.start + 1} of the line.") from None
     except json.JSONDecodeError as error:
         raise InvalidLineError(f"Invalid JSON at column {error.colno}: {error.msg}.") from None
-    except RecursionError:
-        raise InvalidLineError("The JSON is nested too deeply.") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -168,5 +166,3 @@ def _refuse_lone_surrogates(value: object) -> None:
     except UnicodeEncodeError as error:
         escape = f"\\u{ord(error.object[error.start]):04x}"
         raise InvalidLineError(f"Invalid Unicode: {escape} is half of a surrogate pair.") from None
-    except RecursionError:
-        raise InvalidLineError("The JSON is nested too deeply.") from None

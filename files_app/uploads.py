@@ -29,7 +29,7 @@ class IdempotencyConflict(Exception):
 
 
 class BlobUploadHandler(TemporaryFileUploadHandler):
-    chunk_size = 512 * 1024
+    chunk_size = 256 * 1024  # measured: less costs calls, more leaves the processor's cache
 
     def new_file(self, field_name: str, *args: Any, **kwargs: Any) -> None:
         self._wanted = field_name == FILE_FIELD

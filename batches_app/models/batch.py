@@ -70,12 +70,12 @@ class Batch(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["account", "idempotency_key"], name="one_batch_per_idempotency_key"),
             models.CheckConstraint(condition=Q(total__gte=F("completed") + F("failed")), name="no_line_counted_twice"),
-            models.CheckConstraint(condition=Q(status__in=list(Status)), name="batch_status_known"),
+            models.CheckConstraint(condition=Q(status__in=sorted(Status)), name="batch_status_known"),
         ]
         indexes = [
             models.Index(fields=["account", "-id"], name="batches_newest_first"),
             models.Index(
-                fields=["status", "expires_at"], condition=~Q(status__in=list(TERMINAL)), name="batches_alive"
+                fields=["status", "expires_at"], condition=~Q(status__in=sorted(TERMINAL)), name="batches_alive"
             ),
         ]
 

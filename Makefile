@@ -1,0 +1,37 @@
+PY := .venv/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: setup demo run test lint bench
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints.txt
+	python3 -m venv .venv
+	$(PIP) -e '.[demo]'
+	touch $@
+
+.venv/.ready-dev: .venv/.ready
+	$(PIP) -e '.[dev]'
+	touch $@
+
+demo: setup
+	$(PY) manage.py demo
+
+run: setup
+	$(PY) manage.py up $(ARGS)
+
+# Everything on SQLite first, then on PostgreSQL what touches a database.
+test: .venv/.ready-dev
+	$(PY) -m pytest -n 2 $(ARGS)
+	TEST_DATABASE=postgres $(PY) -m pytest -n 2 -m "not once" $(ARGS)
+
+lint: .venv/.ready-dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	$(PY) -m mypy .
+	.venv/bin/lint-imports
+	$(PY) manage.py makemigrations --check --dry-run
+	$(PY) manage.py check
+
+bench: .venv/.ready-dev
+	$(PY) -m bench $(ARGS)

@@ -1,0 +1,72 @@
+import json
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+
+from batches_app import routing
+from billing_app.pricing import Rates
+
+ENDPOINTS = ("/v1/chat/completions", "/v1/embeddings", "/v1/completions", "/v1/responses")
+
+
+class Command(BaseCommand):
+    help = "Creates or changes a model: its upstream, endpoints, price and concurrency. Running workers follow at once."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("name", help="what tenants write in body.model")
+        parser.add_argument("--upstream-url", required=True, help="base URL, such as http://vllm:8000/v1")
+        parser.add_argument("--upstream-model", default="", help="its name there, if another")
+        parser.add_argument("--upstream-key-env", default="", metavar="VAR", help="environment variable with the key")
+        parser.add_argument("--endpoint", action="append", required=True, choices=ENDPOINTS, dest="endpoints")
+        parser.add_argument("--input-price", required=True, help="per million tokens, real time")
+        parser.add_argument("--output-price", required=True, help="per million tokens, real time")
+        parser.add_argument("--batch-discount", default="0.5", help="factor on the real-time price (default 0.5)")
+        parser.add_argument("--max-concurrency", type=int, required=True, help="requests in flight, over all machines")
+        parser.add_argument("--context", type=int, metavar="N", help="tokens that fit")
+        parser.add_argument("--disable", action="store_true", help="take no new batches; running ones go on")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        route = _route(options)
+        rates = Rates(
+            _decimal(options, "input_price"), _decimal(options, "output_price"), _decimal(options, "batch_discount")
+        )
+        if rates.batch_discount > 1:
+            raise CommandError("--batch-discount must be between 0 and 1: 0.5 charges half.")
+        try:
+            model, changed = routing.serve(options["name"], route, rates, now=timezone.now())
+        except routing.BuiltinModel:
+            raise CommandError(f"'{options['name']}' is built in and cannot be changed.") from None
+        said = f"Model '{model.name}' {'is set' if changed else 'was set so already'}."
+        self.stdout.write(json.dumps({"name": model.name, "changed": changed}) if options["json"] else said)
+
+
+def _route(options: dict[str, Any]) -> routing.Route:
+    parts = urlsplit(options["upstream_url"])
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise CommandError(f"--upstream-url must look like http://HOST:PORT/v1, not {options['upstream_url']!r}.")
+    if options["max_concurrency"] < 1 or (options["context"] is not None and options["context"] < 1):
+        raise CommandError("--max-concurrency and --context must be at least 1.")
+    return routing.Route(
+        upstream_url=options["upstream_url"],
+        endpoints=sorted(set(options["endpoints"])),
+        max_concurrency=options["max_concurrency"],
+        upstream_model=options["upstream_model"],
+        upstream_key_env=options["upstream_key_env"],
+        context_tokens=options["context"],
+        is_enabled=not options["disable"],
+    )
+
+
+def _decimal(options: dict[str, Any], name: str) -> Decimal:
+    flag = f"--{name.replace('_', '-')}"
+    try:
+        value = Decimal(options[name])
+    except InvalidOperation:
+        raise CommandError(f"{flag} must be a number such as 0.15, not {options[name]!r}.") from None
+    if not value.is_finite() or value < 0:
+        raise CommandError(f"{flag} must be 0 or more, not {options[name]!r}.")
+    return value

@@ -1,0 +1,33 @@
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandParser
+
+
+class Command(BaseCommand):
+    help = "Creates an operator, who signs in to the console. An operator who exists is left as it is."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("name")
+        parser.add_argument("--password-file", type=Path, help="else a password is made and printed once")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        user_model, name = get_user_model(), options["name"]
+        report: dict[str, Any] = {"name": name, "created": False}
+        if not user_model.objects.filter(username=name).exists():
+            file = options["password_file"]
+            password = file.read_text().strip() if file else secrets.token_urlsafe(12)
+            user_model.objects.create_superuser(name, password=password)
+            report |= {"created": True} | ({} if file else {"password": password})
+        self.stdout.write(json.dumps(report) if options["json"] else _sentence(report))
+
+
+def _sentence(report: dict[str, Any]) -> str:
+    if not report["created"]:
+        return f"Operator '{report['name']}' exists already; nothing was changed."
+    password = f" Password, shown once: {report['password']}" if "password" in report else ""
+    return f"Created the operator '{report['name']}'.{password}"

@@ -1,0 +1,118 @@
+import fcntl
+import os
+import secrets
+import socket
+import sys
+from pathlib import Path
+from typing import IO, Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from redis import Redis, RedisError
+
+from billing_app import api_keys
+from billing_app.models import Account
+from config.redis_server import NoRedisBinary, private_server
+from config.supervisor import Program, Supervisor
+
+MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+
+
+class Command(BaseCommand):
+    help = "Runs the whole service on this machine: web, workers, clock and, unless REDIS_URL is set, Redis."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument("--data", type=Path, help="folder for SQLite, files and keys (default: DATA_DIR)")
+        parser.add_argument("--workers", type=int, default=2, help="how many lanes may run at the same time")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["data"]:
+            _use_data_dir(options["data"].resolve())
+        host, port = options["host"], options["port"]
+        lock = _lock(settings.DATA_DIR / "up.lock")
+        _refuse_taken(host, port)
+        call_command("migrate", verbosity=0)
+        call_command("collectstatic", verbosity=0, interactive=False)
+        programs = _programs(host, port, options["workers"])
+        status = Supervisor(programs, on_ready=lambda: self._announce(host, port)).run()
+        lock.close()
+        sys.exit(status)
+
+    def _announce(self, host: str, port: int) -> None:
+        self.stdout.write(f"Batchdesk is up. API: http://{host}:{port}/v1   Console: http://{host}:{port}/")
+        if not get_user_model().objects.exists() and not Account.objects.exists():
+            password = secrets.token_urlsafe(12)
+            get_user_model().objects.create_superuser("admin", password=password)
+            _, key = api_keys.issue(Account.objects.create(name="default"), name="first key")
+            self.stdout.write(
+                f"Shown once, so keep them:\n  operator  admin / {password}\n  API key   {key}  (account 'default')"
+            )
+        self.stdout.flush()
+
+
+def _use_data_dir(folder: Path) -> None:
+    """Settings are read once, at the start: another data folder is another start."""
+    if folder != settings.DATA_DIR:
+        os.environ["DATA_DIR"] = str(folder)
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
+def _lock(path: Path) -> IO[str]:
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CommandError(f"Another 'up' is running on {path.parent}. Stop it, or choose another --data.") from None
+    return file
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CommandError(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another --port.") from None
+
+
+def _programs(host: str, port: int, workers: int) -> list[Program]:
+    environment = {**os.environ, "DATA_DIR": str(settings.DATA_DIR), "DJANGO_SETTINGS_MODULE": "config.settings"}
+    programs = [] if os.environ.get("REDIS_URL") else [_redis(environment)]
+    web = [sys.executable, "-m", "gunicorn", "config.wsgi:application", "--bind", f"{host}:{port}", "--no-control-socket"]
+    web += ["--worker-class", "gthread", "--workers", "2", "--threads", "16", "--keep-alive", "75"]
+    web += ["--graceful-timeout", "25", "--log-level", "warning", "--chdir", str(settings.BASE_DIR)]
+    worker = [*MANAGE, "rqworker", "--worker-ttl", "60", "--verbosity", "0"]
+    programs += [Program("control", [*worker, "control"], environment)]
+    programs += [Program(f"lanes-{number}", [*worker, "lanes"], environment) for number in range(workers)]
+    programs += [Program("cron", [*MANAGE, "cron"], environment)]
+    return [*programs, Program("web", web, environment, is_ready=lambda: _answers(f"http://{host}:{port}/healthz"))]
+
+
+def _redis(environment: dict[str, str]) -> Program:
+    try:
+        server = private_server(settings.DATA_DIR)
+    except NoRedisBinary as error:
+        raise CommandError(str(error)) from None
+    environment["REDIS_URL"] = server.url
+    return Program("redis", server.command, is_ready=lambda: _pings(server.url), is_foundation=True)
+
+
+def _pings(url: str) -> bool:
+    try:
+        return bool(Redis.from_url(url, socket_timeout=1).ping())
+    except RedisError:
+        return False
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
