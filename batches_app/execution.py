@@ -102,9 +102,7 @@ class LaneRun:
         self._backlog = Backlog()
         self._flusher = Flusher(held)
         self._batches: dict[int, RunningBatch] = {}
-        self._budget = Budget(
-            max_attempts=settings.UPSTREAM_MAX_ATTEMPTS, max_seconds=settings.UPSTREAM_RETRY_BUDGET
-        )
+        self._budget = Budget(max_attempts=settings.UPSTREAM_MAX_ATTEMPTS, max_seconds=settings.UPSTREAM_RETRY_BUDGET)
         self._parent = os.getppid()
         self._turn_ends = time.monotonic() + settings.LANE_TURN
         self._next_tick = 0.0

@@ -21,7 +21,7 @@ from batches_app.request_lines import parse_request
 from batches_app.results import ErrorCode, Outcome
 from batches_app.states import ENDING, Status
 from config.api import ids
-from files_app import blobs, jsonl, retention
+from files_app import blobs, jsonl
 from files_app.models import StoredFile
 
 OPEN_BLOBS = 16

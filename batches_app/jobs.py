@@ -3,7 +3,7 @@ new payload. Every job may be delivered twice, late, or never."""
 
 from django.utils import timezone
 
-from batches_app import execution, finalization, reconciliation, validation
+from batches_app import execution, finalization, lanes, reconciliation, validation
 
 
 def validate(*, batch_id: int, **_: object) -> None:
@@ -20,3 +20,7 @@ def finalize(*, batch_id: int, **_: object) -> None:
 
 def reconcile(**_: object) -> None:
     reconciliation.reconcile(now=timezone.now())
+
+
+def bury(*, owner: str, **_: object) -> None:
+    lanes.free_lanes_of(owner)

@@ -13,7 +13,7 @@ _CODES |= {Fault.TIMEOUT: ErrorCode.TIMEOUT}
 
 
 class Judgement(NamedTuple):
-    """`outcome` is the line's result if it is not tried again. `tokens`: of a success, None if they cannot be billed."""
+    """`outcome`: the line's result if it is not tried again. `tokens`: of a success, None if not to be billed."""
 
     verdict: Verdict
     outcome: Outcome

@@ -4,7 +4,6 @@ A lane is held by whoever made its token grow last. Everything its holder writes
 that a holder who was taken for dead and wakes up can do no harm."""
 
 import os
-import socket
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -47,7 +46,7 @@ def acquire(lane_id: int, *, now: datetime) -> HeldLane | None:
     with transaction.atomic():
         taken = Lane.objects.filter(_unleased(now), pk=lane_id, permits__gt=0).update(
             token=F("token") + 1,
-            owner=f"{socket.gethostname()}:{os.getpid()}",
+            owner=queue.owner_name(os.getpid()),
             lease_expires_at=now + timedelta(seconds=settings.LANE_LEASE),
         )
         if not taken:
@@ -84,16 +83,24 @@ def release(held: HeldLane) -> None:
 
 
 def free_dead(*, now: datetime) -> int:
-    """Sets free what lanes hold whose lease has run out. Returns their number."""
-    expired = Lane.objects.filter(lease_expires_at__lt=now)
-    freed = 0
-    for lane in expired:
-        with transaction.atomic():
-            dead = Lane.objects.filter(pk=lane.pk, token=lane.token, lease_expires_at__lt=now)
-            if dead.update(token=F("token") + 1, lease_expires_at=None, owner="", in_flight=0):
-                free_shards(Shard.objects.filter(lane=lane, lane_token__lte=lane.token))
-                freed += 1
-    return freed
+    """Sets free the lanes whose lease has run out, with their shards. Returns their number."""
+    return sum(_free(lane, Q(lease_expires_at__lt=now)) for lane in Lane.objects.filter(lease_expires_at__lt=now))
+
+
+def free_lanes_of(owner: str) -> None:
+    """Sets free what a process held that is known to be dead, and wakes others to go on with it."""
+    for lane in Lane.objects.filter(owner=owner):
+        _free(lane, Q(owner=owner))
+        ring_lanes(lane.model_id)
+
+
+def _free(lane: Lane, still: Q) -> bool:
+    with transaction.atomic():
+        dead = Lane.objects.filter(still, pk=lane.pk, token=lane.token)
+        if not dead.update(token=F("token") + 1, lease_expires_at=None, owner="", in_flight=0):
+            return False
+        free_shards(Shard.objects.filter(lane=lane, lane_token__lte=lane.token))
+        return True
 
 
 def shards_of(held: HeldLane) -> "QuerySet[Shard]":

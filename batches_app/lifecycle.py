@@ -29,7 +29,7 @@ class IdempotencyConflict(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NewBatch:
-    """A request to create a batch, checked for form (B1–B3) and nothing else."""
+    """A request to create a batch, checked for form (B1-B3) and nothing else."""
 
     endpoint: str
     input_file_id: str
@@ -115,9 +115,7 @@ def _stop(batch: Batch) -> None:
     ring_stage(queue.Job.FINALIZE, batch)
 
 
-def begin(
-    batch: Batch, *, model: ServedModel, price: Price, total: int, enqueued_tokens: int, now: datetime
-) -> bool:
+def begin(batch: Batch, *, model: ServedModel, price: Price, total: int, enqueued_tokens: int, now: datetime) -> bool:
     """The batch is valid and runs from here. Its shards belong in the same transaction."""
     facts = {"model": model, "model_name": model.name, "price": price, "total": total}
     return move(batch.pk, Status.IN_PROGRESS, now=now, enqueued_tokens=enqueued_tokens, **facts)

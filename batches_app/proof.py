@@ -47,7 +47,9 @@ def prove_all() -> Iterator[Proof]:
     for batch in Batch.objects.select_related("price").order_by("pk").iterator():
         yield prove(batch)
     known = Batch.objects.values("public_id")
-    for batch_id in UsageEntry.objects.exclude(batch_id__in=known).order_by().values_list("batch_id", flat=True).distinct():
+    for batch_id in (
+        UsageEntry.objects.exclude(batch_id__in=known).order_by().values_list("batch_id", flat=True).distinct()
+    ):
         bill = ledger.bill(batch_id)
         yield Proof(batch_id, False, bill.tokens, Tokens(), bill.charged, Decimal(0), 0)
 

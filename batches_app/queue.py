@@ -3,6 +3,7 @@ by the reconciler, so ringing never fails the caller."""
 
 import os
 import signal
+import socket
 from enum import StrEnum
 from functools import cache, partial
 from typing import Any
@@ -22,13 +23,14 @@ class Job(StrEnum):
     RUN_LANE = "batches_app.jobs.run_lane"
     FINALIZE = "batches_app.jobs.finalize"
     RECONCILE = "batches_app.jobs.reconcile"
+    BURY = "batches_app.jobs.bury"
 
     @property
     def queue_name(self) -> str:
         return "lanes" if self is Job.RUN_LANE else "control"
 
 
-def ring(job: Job, *, once_per: str, ttl: int | None = None, **kwargs: int) -> None:
+def ring(job: Job, *, once_per: str, ttl: int | None = None, **kwargs: int | str) -> None:
     """Enqueues the job once the transaction commits, unless a bell of the same `once_per` is waiting already.
 
     `ttl`: seconds after which a bell that nobody answered is void.
@@ -37,7 +39,7 @@ def ring(job: Job, *, once_per: str, ttl: int | None = None, **kwargs: int) -> N
     transaction.on_commit(partial(_enqueue, job, job_id, ttl, kwargs), robust=True)
 
 
-def _enqueue(job: Job, job_id: str, ttl: int | None, kwargs: dict[str, int]) -> None:
+def _enqueue(job: Job, job_id: str, ttl: int | None, kwargs: dict[str, int | str]) -> None:
     # "auto": the commit was waited for above; django-rq would wait for its own idea of it.
     queue = django_rq.get_queue(job.queue_name, connection=_connection(), commit_mode="auto")
     if queue.get_job_position(job_id) is None:
@@ -51,6 +53,11 @@ def _connection() -> "Redis":
     return Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
 
 
+def owner_name(pid: int) -> str:
+    """How a work-horse signs what it holds."""
+    return f"{socket.gethostname()}:{pid}"
+
+
 class Worker(rq.Worker):
     """With these intervals a dead worker's job is taken up again in about a minute; RQ's defaults take thirteen."""
 
@@ -62,6 +69,12 @@ class Worker(rq.Worker):
         super().handle_warm_shutdown_request()
         if self.horse_pid:
             os.kill(self.horse_pid, signal.SIGTERM)
+
+    def handle_work_horse_killed(self, *args: Any) -> None:
+        """Its parent knows first that a work-horse died: nobody need wait for its lease to run out."""
+        super().handle_work_horse_killed(*args)
+        _job, pid, *_ = args
+        ring(Job.BURY, once_per=str(pid), owner=owner_name(pid))
 
     def setup_work_horse_signals(self) -> None:
         super().setup_work_horse_signals()

@@ -236,7 +236,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def _encode(whole: _Members) -> bytes:
     try:
         return msgspec.json.encode(whole)
-    except (UnicodeEncodeError, OverflowError):
+    except UnicodeEncodeError:
         # Escaped, two halves of a surrogate pair are one character again.
         return _encode_escaped(whole)
 

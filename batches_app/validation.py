@@ -1,4 +1,4 @@
-"""One streaming pass over an input file: every violation, or the plan of shards (V1–V12)."""
+"""One streaming pass over an input file: every violation, or the plan of shards (V1-V12)."""
 
 import time
 from collections.abc import Sequence
@@ -125,8 +125,8 @@ def _check_enqueued(batch: Batch, model_name: str, tokens: int) -> list[Violatio
     if enqueued + tokens <= limit.tokens:
         return []
     message = (
-        f"Enqueued token limit reached for {model_name}: the limit is {limit.tokens:,} tokens, {enqueued:,} are enqueued "
-        f"and this batch has about {tokens:,}. Please try again once some of the batches in progress are finished."
+        f"Enqueued token limit reached for {model_name}: the limit is {limit.tokens:,} tokens, "
+        f"{enqueued:,} are enqueued and this batch has about {tokens:,}. Please try again once some of the batches in progress are finished."
     )
     return [Violation("token_limit_exceeded", message, None, None)]
 

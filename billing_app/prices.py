@@ -8,7 +8,9 @@ from billing_app.pricing import Rates
 
 def current(model_name: str, at: datetime) -> Price | None:
     """M1: the price as it stood at that moment."""
-    return Price.objects.filter(model_name=model_name, effective_from__lte=at).order_by("-effective_from", "-id").first()
+    return (
+        Price.objects.filter(model_name=model_name, effective_from__lte=at).order_by("-effective_from", "-id").first()
+    )
 
 
 def set_price(model_name: str, rates: Rates, now: datetime) -> tuple[Price, bool]:

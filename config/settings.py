@@ -1,10 +1,13 @@
 """Django settings. What belongs to the deployment comes from the environment (README, "Settings"); what an
 operator edits while it runs (models, prices, limits) is in the database; nothing is in both."""
 
+import django_stubs_ext
 from django.core.exceptions import ImproperlyConfigured
 from environs import EnvValidationError, validate
 
 from config.env import BASE_DIR, database, env, secret, storage
+
+django_stubs_ext.monkeypatch()  # so that generic classes such as ModelAdmin[Row] exist at run time
 
 DATA_DIR = env.path("DATA_DIR", BASE_DIR / "var").resolve()
 DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -10,7 +10,7 @@ if os.environ.get("TEST_DATABASE") == "postgres" and not os.environ.get("DATABAS
     # In the environment, so that xdist's workers share the one server.
     os.environ["DATABASE_URL"] = postgres.start()
 
-from config.settings import *  # noqa: E402, F403
+from config.settings import *  # noqa: F403
 from config.settings import DATA_DIR, DATABASES
 
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):

@@ -1,7 +1,6 @@
 from datetime import timedelta
 
 from django.conf import settings
-from django.db.models import QuerySet
 from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,6 +15,8 @@ from config.api.pagination import paginate, read_page
 from config.api.views import ApiView
 
 LIST_DEFAULT, LIST_LIMIT = 20, 100  # B7
+# Raw, because clients poll it: to build this query of many columns anew takes Django longer than all else does.
+BATCH_BY_ID = f"SELECT * FROM {Batch._meta.db_table} WHERE public_id = %s AND account_id = %s"
 
 
 class Models(ApiView):
@@ -66,13 +67,9 @@ class CancelBatch(ApiView):
             raise Conflict(f"Cannot cancel a batch with status '{error}'.") from None
 
 
-def _recent(request: Request) -> QuerySet[Batch]:
-    oldest = timezone.now() - timedelta(days=settings.BATCH_VISIBLE_DAYS)  # B6
-    return Batch.objects.filter(account=account_of(request), created_at__gte=oldest)
-
-
 def _batch(request: Request, batch_id: str) -> Batch:
-    batch = _recent(request).filter(public_id=batch_id).first()
-    if batch is None:
-        raise NotFound(f"No such Batch object: {batch_id}", param="id")  # C7: nor does another account's exist
-    return batch
+    oldest = timezone.now() - timedelta(days=settings.BATCH_VISIBLE_DAYS)  # B6
+    for batch in Batch.objects.raw(BATCH_BY_ID, [batch_id, account_of(request).pk]):
+        if batch.created_at >= oldest:
+            return batch
+    raise NotFound(f"No such Batch object: {batch_id}", param="id")  # C7: nor does another account's exist

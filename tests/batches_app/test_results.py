@@ -73,9 +73,15 @@ def test_ids_are_different_version_4_uuids() -> None:
     """R1: `id` is a uuid."""
     names = [json.loads(result_line("a", Outcome(200, None, b"{}")))["id"] for _ in range(2000)]
     assert len(set(names)) == 2000
+    assert {name[19] for name in names} == set("89ab")
     for name in names:
         assert str(uuid.UUID(name)) == name
         assert (uuid.UUID(name).version, uuid.UUID(name).variant) == (4, uuid.RFC_4122)
+
+
+def test_a_carriage_return_alone_is_a_line_break() -> None:
+    """R1: some readers split at it."""
+    assert parsed("a", Outcome(200, None, b'{"a":\r1}'))["response"]["body"] == {"a": 1}
 
 
 @pytest.mark.parametrize("body", [b'{"error": {"code": 7}}', b'"text"', b"[1.0]", b"null", b'{"a":\n1}', b'"\\ud83d"'])

@@ -70,6 +70,13 @@ def test_a_shard_ends_only_where_one_more_line_would_be_too_much(
         assert full or ends[following.first_line] - shard.offset > max_bytes
 
 
+def test_a_shard_may_be_exactly_as_large_as_the_limit() -> None:
+    """A shard is as full as it may be."""
+    lines = lines_of(b"{}\n" * 4)
+    assert [shard.requests for shard in plan(lines, max_bytes=6)] == [2, 2]
+    assert [shard.requests for shard in plan(lines, max_bytes=5)] == [1, 1, 1, 1]
+
+
 def test_the_first_shard_begins_with_the_bom() -> None:
     """V1: a BOM is tolerated, also by who reads the first shard."""
     (shard,) = plan(lines_of(BOM + b"{}\n\n[]"))

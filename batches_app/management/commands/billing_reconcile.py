@@ -44,7 +44,8 @@ def _sentences(report: dict[str, Any]) -> str:
     ]
     for wrong in report["differences"]:
         lines.append(
-            f"{wrong['batch_id']}: the ledger charged {wrong['amount']['ledger']}, the file says {wrong['amount']['file']} "
+            f"{wrong['batch_id']}: the ledger charged {wrong['amount']['ledger']}, "
+            f"the file says {wrong['amount']['file']} "
             f"(input tokens {wrong['input_tokens']}, output tokens {wrong['output_tokens']})"
         )
     return "\n".join([*lines, "The ledger disagrees." if report["differences"] else "The ledger agrees."])

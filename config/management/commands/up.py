@@ -84,7 +84,15 @@ def _refuse_taken(host: str, port: int) -> None:
 def _programs(host: str, port: int, workers: int) -> list[Program]:
     environment = {**os.environ, "DATA_DIR": str(settings.DATA_DIR), "DJANGO_SETTINGS_MODULE": "config.settings"}
     programs = [] if os.environ.get("REDIS_URL") else [_redis(environment)]
-    web = [sys.executable, "-m", "gunicorn", "config.wsgi:application", "--bind", f"{host}:{port}", "--no-control-socket"]
+    web = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "config.wsgi:application",
+        "--bind",
+        f"{host}:{port}",
+        "--no-control-socket",
+    ]
     web += ["--worker-class", "gthread", "--workers", "2", "--threads", "16", "--keep-alive", "75"]
     web += ["--graceful-timeout", "25", "--log-level", "warning", "--chdir", str(settings.BASE_DIR)]
     worker = [*MANAGE, "rqworker", "--worker-ttl", "60", "--verbosity", "0"]
