@@ -6,11 +6,11 @@ from django.utils import timezone
 
 from batches_app import lifecycle, routing
 from batches_app.models import Batch, Checkpoint, Lane, ServedModel, Shard
-from config.admin_base import ReadOnlyAdmin
+from config.admin_base import ModelAdmin, ReadOnlyAdmin
 
 
 @admin.register(ServedModel)
-class ServedModelAdmin(admin.ModelAdmin[ServedModel]):
+class ServedModelAdmin(ModelAdmin):
     list_display = ["name", "upstream_url", "max_concurrency", "is_enabled"]
     list_filter = ["is_enabled"]
     search_fields = ["name", "upstream_url"]
@@ -23,7 +23,7 @@ class ServedModelAdmin(admin.ModelAdmin[ServedModel]):
 
 
 @admin.register(Batch)
-class BatchAdmin(ReadOnlyAdmin[Batch]):
+class BatchAdmin(ReadOnlyAdmin):
     list_display = ["public_id", "account", "model_name", "status", "total", "completed", "failed", "created_at"]
     list_filter = ["status", "account"]
     list_select_related = ["account"]
@@ -46,14 +46,14 @@ class BatchAdmin(ReadOnlyAdmin[Batch]):
 
 
 @admin.register(Lane)
-class LaneAdmin(ReadOnlyAdmin[Lane]):
+class LaneAdmin(ReadOnlyAdmin):
     list_display = ["model", "number", "permits", "in_flight", "limit", "owner", "lease_expires_at", "pause_reason"]
     list_filter = ["model"]
     list_select_related = ["model"]
 
 
 @admin.register(Shard)
-class ShardAdmin(ReadOnlyAdmin[Shard]):
+class ShardAdmin(ReadOnlyAdmin):
     list_display = ["batch", "first_line", "last_line", "state", "lane", "claims"]
     list_filter = ["state"]
     list_select_related = ["batch", "lane__model"]
@@ -62,7 +62,7 @@ class ShardAdmin(ReadOnlyAdmin[Shard]):
 
 
 @admin.register(Checkpoint)
-class CheckpointAdmin(ReadOnlyAdmin[Checkpoint]):
+class CheckpointAdmin(ReadOnlyAdmin):
     list_display = ["batch", "first_line", "last_line", "created_at"]
     list_select_related = ["batch"]
     search_fields = ["batch__public_id"]

@@ -277,7 +277,7 @@ class LaneRun:
         del self._batches[batch_id]
         lanes.free_shards(lanes.shards_of(self._held).filter(batch=batch_id))
         batch = Batch.objects.get(pk=batch_id)
-        lifecycle.ring_stage(lifecycle.queue.Job.FINALIZE, batch)
+        lifecycle.ring_if_ending(batch)
 
     def _heed_operator(self, now: float) -> None:
         lane = Lane.objects.select_related("model").get(pk=self._held.id)

@@ -28,11 +28,11 @@ OPEN_BLOBS = 16
 
 
 def finalize(batch_id: int) -> None:
-    batch = lifecycle.claim_stage(batch_id, now=timezone.now())
+    batch = lifecycle.claim_stage(batch_id, ENDING, now=timezone.now())
     if batch is None:
         return
     try:
-        if batch.status in ENDING and lifecycle.seal_if_drained(batch, now=timezone.now()):
+        if lifecycle.seal_if_drained(batch, now=timezone.now()):
             _conclude(batch)
     finally:
         lifecycle.release_stage(batch)
@@ -42,7 +42,7 @@ def _conclude(batch: Batch) -> None:
     with ExitStack() as stack:
         output, errors = ResultFile(batch, "output", stack), ResultFile(batch, "error", stack)
         ended_as = _merge(batch, output, errors)
-        blob_names = [file.store() for file in (output, errors) if file.bytes]
+        blob_names = [file.store() for file in (output, errors) if file.size]
         now = timezone.now()
         with transaction.atomic():
             won = lifecycle.conclude(
@@ -64,7 +64,7 @@ class ResultFile:
     batch: Batch
     kind: str
     stack: ExitStack
-    bytes: int = 0
+    size: int = 0
     blob: str = ""
     _hash: Any = field(default_factory=hashlib.sha256)
     _file: Any = None
@@ -74,7 +74,7 @@ class ResultFile:
             self._file = self.stack.enter_context(TemporaryUploadedFile(self.kind, "", 0, ""))
         self._file.write(data)
         self._hash.update(data)
-        self.bytes += len(data)
+        self.size += len(data)
 
     def store(self) -> str:
         self._file.flush()
@@ -92,7 +92,7 @@ class ResultFile:
             account_id=self.batch.account_id,
             purpose=StoredFile.Purpose.BATCH_OUTPUT,
             filename=f"{self.batch.public_id}_{self.kind}.jsonl",
-            bytes=self.bytes,
+            bytes=self.size,
             sha256=self._hash.hexdigest(),
             blob=self.blob,
             created_at=now,

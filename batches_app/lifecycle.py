@@ -1,7 +1,7 @@
 """A batch from creation to its end: the only writer of `Batch.status`."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -158,12 +158,13 @@ def conclude(batch: Batch, to: Status, *, now: datetime, output_file_id: str, er
     return True
 
 
-def claim_stage(batch_id: int, *, now: datetime) -> Batch | None:
+def claim_stage(batch_id: int, statuses: Collection[Status], *, now: datetime) -> Batch | None:
     """The lease of the job that validates or finalizes a batch: it keeps a second one from doing the same work in
     vain. That the work is not done twice is for `move` to say."""
     free = Q(stage_expires_at=None) | Q(stage_expires_at__lt=now)
     lease = now + timedelta(seconds=settings.STAGE_LEASE)
-    claimed = Batch.objects.filter(free, pk=batch_id).update(stage_expires_at=lease, stage_token=F("stage_token") + 1)
+    due = Batch.objects.filter(free, pk=batch_id, status__in=statuses)
+    claimed = due.update(stage_expires_at=lease, stage_token=F("stage_token") + 1)
     return Batch.objects.select_related("account", "source", "model", "price").get(pk=batch_id) if claimed else None
 
 
@@ -175,6 +176,13 @@ def renew_stage(batch: Batch, *, now: datetime) -> bool:
 
 def release_stage(batch: Batch) -> None:
     Batch.objects.filter(pk=batch.pk, stage_token=batch.stage_token).update(stage_expires_at=None)
+
+
+def ring_if_ending(batch: Batch) -> None:
+    """For a batch that was stopped while its stage was taken: the bell that was rung then found it so."""
+    batch.refresh_from_db()
+    if batch.status in ENDING:
+        ring_stage(queue.Job.FINALIZE, batch)
 
 
 def ring_stage(job: queue.Job, batch: Batch) -> None:

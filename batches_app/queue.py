@@ -62,8 +62,8 @@ class Worker(rq.Worker):
     """With these intervals a dead worker's job is taken up again in about a minute; RQ's defaults take thirteen."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs["serializer"] = JSONSerializer
-        super().__init__(*args, maintenance_interval=10, job_monitoring_interval=5, **kwargs)
+        fixed = {"serializer": JSONSerializer, "maintenance_interval": 10, "job_monitoring_interval": 5}
+        super().__init__(*args, **(kwargs | fixed))
 
     def handle_warm_shutdown_request(self) -> None:
         super().handle_warm_shutdown_request()

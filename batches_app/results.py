@@ -65,7 +65,7 @@ def result_line(custom_id: str, outcome: Outcome) -> bytes:
             _uuid4(),
             _encode_text(custom_id),
             outcome.status_code,
-            b"null" if outcome.request_id is None else _encode_text(outcome.request_id),
+            b'"%b"' % _uuid4() if outcome.request_id is None else _encode_text(outcome.request_id),
             body,
         )
     )

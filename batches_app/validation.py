@@ -1,5 +1,6 @@
 """One streaming pass over an input file: every violation, or the plan of shards (V1-V12)."""
 
+import logging
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,6 +21,8 @@ from billing_app.models import EnqueuedTokenLimit, Price
 from files_app import blobs, jsonl
 from files_app.models import StoredFile
 
+log = logging.getLogger(__name__)
+
 BYTES_PER_TOKEN = 4  # an estimate, for what is enqueued (V12)
 
 
@@ -28,15 +31,16 @@ class Superseded(Exception):
 
 
 def validate(batch_id: int) -> None:
-    batch = lifecycle.claim_stage(batch_id, now=timezone.now())
-    if batch is None or batch.status != Status.VALIDATING:
+    batch = lifecycle.claim_stage(batch_id, {Status.VALIDATING}, now=timezone.now())
+    if batch is None:
         return
     try:
         _validate(batch)
     except Superseded:
-        return
+        log.info("%s was stopped while it was validated.", batch)
     finally:
         lifecycle.release_stage(batch)
+    lifecycle.ring_if_ending(batch)
 
 
 def _validate(batch: Batch) -> None:
@@ -126,7 +130,8 @@ def _check_enqueued(batch: Batch, model_name: str, tokens: int) -> list[Violatio
         return []
     message = (
         f"Enqueued token limit reached for {model_name}: the limit is {limit.tokens:,} tokens, "
-        f"{enqueued:,} are enqueued and this batch has about {tokens:,}. Please try again once some of the batches in progress are finished."
+        f"{enqueued:,} are enqueued and this batch has about {tokens:,}. "
+        "Please try again once some of the batches in progress are finished."
     )
     return [Violation("token_limit_exceeded", message, None, None)]
 

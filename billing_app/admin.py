@@ -1,3 +1,4 @@
+from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -5,16 +6,17 @@ from django.utils import timezone
 
 from billing_app import api_keys
 from billing_app.models import Account, APIKey, EnqueuedTokenLimit, Price, UsageEntry
-from config.admin_base import AddOnlyAdmin, ReadOnlyAdmin
+from billing_app.models.fields import ExactDecimalField
+from config.admin_base import AddOnlyAdmin, ModelAdmin, ReadOnlyAdmin, TabularInline
 
 
-class EnqueuedTokenLimitInline(admin.TabularInline[EnqueuedTokenLimit, Account]):
+class EnqueuedTokenLimitInline(TabularInline):
     model = EnqueuedTokenLimit
     extra = 0
 
 
 @admin.register(Account)
-class AccountAdmin(admin.ModelAdmin[Account]):
+class AccountAdmin(ModelAdmin):
     list_display = ["name", "is_enabled", "weight", "created_at"]
     list_filter = ["is_enabled"]
     search_fields = ["name"]
@@ -23,7 +25,7 @@ class AccountAdmin(admin.ModelAdmin[Account]):
 
 
 @admin.register(APIKey)
-class APIKeyAdmin(ReadOnlyAdmin[APIKey]):
+class APIKeyAdmin(ReadOnlyAdmin):
     list_display = ["hint", "name", "account", "created_at", "expires_at", "revoked_at", "last_used_at"]
     list_filter = ["account"]
     list_select_related = ["account"]
@@ -44,13 +46,14 @@ class APIKeyAdmin(ReadOnlyAdmin[APIKey]):
 
 
 @admin.register(Price)
-class PriceAdmin(AddOnlyAdmin[Price]):
+class PriceAdmin(AddOnlyAdmin):
     list_display = ["model_name", "input_price", "output_price", "batch_discount", "currency", "effective_from"]
     search_fields = ["model_name"]
+    formfield_overrides = {ExactDecimalField: {"form_class": forms.DecimalField, "min_value": 0}}
 
 
 @admin.register(UsageEntry)
-class UsageEntryAdmin(ReadOnlyAdmin[UsageEntry]):
+class UsageEntryAdmin(ReadOnlyAdmin):
     list_display = ["created_at", "account", "batch_id", "model_name", "requests", "amount"]
     list_filter = ["account", "model_name"]
     list_select_related = ["account"]

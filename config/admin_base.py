@@ -1,22 +1,25 @@
 """Kinds of admin for rows that are not edited."""
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.db.models import Model
 from django.http import HttpRequest
 
-Row = TypeVar("Row", bound=Model)
+if TYPE_CHECKING:  # only the stubs know these as generic
+    ModelAdmin = admin.ModelAdmin[Any]
+    TabularInline = admin.TabularInline[Any, Any]
+else:
+    ModelAdmin, TabularInline = admin.ModelAdmin, admin.TabularInline
 
 
-class AddOnlyAdmin(admin.ModelAdmin[Row]):
-    def has_change_permission(self, request: HttpRequest, obj: Row | None = None) -> bool:
+class AddOnlyAdmin(ModelAdmin):
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Row | None = None) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
 
-class ReadOnlyAdmin(AddOnlyAdmin[Row]):
+class ReadOnlyAdmin(AddOnlyAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

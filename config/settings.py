@@ -15,7 +15,7 @@ DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
 SECRET_KEY = secret("SECRET_KEY", kept_in=DATA_DIR / "secret_key")
 DEBUG = env.bool("DEBUG", False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 LOG_LEVEL = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
 
 INSTALLED_APPS = [
@@ -77,6 +77,7 @@ FILE_UPLOAD_HANDLERS = ["files_app.uploads.BlobUploadHandler"]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # bytes of a request body that is not a file
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
+STATIC_ROOT.mkdir(exist_ok=True)  # whitenoise warns of a folder that is missing
 
 # The doorbell
 REDIS_URL = env.str("REDIS_URL", "redis://127.0.0.1:6379/0")

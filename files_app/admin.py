@@ -5,7 +5,7 @@ from files_app.models import StoredFile
 
 
 @admin.register(StoredFile)
-class StoredFileAdmin(ReadOnlyAdmin[StoredFile]):
+class StoredFileAdmin(ReadOnlyAdmin):
     list_display = ["public_id", "account", "purpose", "filename", "bytes", "created_at", "expires_at", "deleted_at"]
     list_filter = ["purpose", "account"]
     list_select_related = ["account"]

@@ -11,8 +11,8 @@ from django.core.files.storage import FileSystemStorage, default_storage
 class DurableFileSystemStorage(FileSystemStorage):
     """Returns from `save` only when the bytes survive a power cut, as a database row that names them will."""
 
-    def _save(self, name: str, content: "File[bytes]") -> str:  # type: ignore[override]  # stubs: File[Any] only
-        saved = super()._save(name, content)
+    def _save(self, name: str, content: "File[bytes]") -> str:
+        saved: str = super()._save(name, content)  # type: ignore[misc]  # documented for subclasses, not in the stubs
         path = Path(self.path(saved))
         for target in (path, path.parent):
             handle = os.open(target, os.O_RDONLY)
@@ -26,7 +26,8 @@ class DurableFileSystemStorage(FileSystemStorage):
 def write(folder: str, content: "bytes | File[bytes]") -> str:
     """Stores the content under a new name in `folder` and returns that name. An uploaded temporary file is moved."""
     file = ContentFile(content) if isinstance(content, bytes) else content
-    return default_storage.save(f"{folder}/{uuid.uuid4().hex}", file)
+    name: str = default_storage.save(f"{folder}/{uuid.uuid4().hex}", file)
+    return name
 
 
 def read(name: str) -> "File[bytes]":
@@ -36,7 +37,8 @@ def read(name: str) -> "File[bytes]":
 def read_range(name: str, offset: int, size: int) -> bytes:
     with read(name) as file:
         file.seek(offset)
-        return file.read(size)
+        data: bytes = file.read(size)
+    return data
 
 
 def delete(name: str) -> None:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
@@ -49,7 +49,7 @@ class BlobUploadHandler(TemporaryFileUploadHandler):
         self._digest.update(raw_data)
         self.file.write(raw_data)
 
-    def file_complete(self, file_size: int) -> UploadedFile | None:
+    def file_complete(self, file_size: int) -> "UploadedFile[bytes] | None":
         if not self._wanted:
             return None
         file = super().file_complete(self._size)
@@ -83,7 +83,7 @@ def _read_form(body: Body, content_type: str, handler: BlobUploadHandler) -> "Da
     # Django takes a body without a length for an empty one; it does nothing else with the number.
     meta = {"CONTENT_TYPE": content_type, "CONTENT_LENGTH": body.length or settings.MAX_FILE_BYTES}
     stream = _Tail(body)
-    parser = _StrictMultiPartParser(meta, stream, [handler], "utf-8")
+    parser = _StrictMultiPartParser(meta, cast(Any, stream), [handler], "utf-8")  # to read it is all it does
     fields, files = parser.parse()
     if parser.last_boundary not in stream.tail:
         raise MultiPartParserError("the closing boundary is missing.")
@@ -132,7 +132,7 @@ def too_large() -> ApiError:
 class Upload:
     """A file that has come in whole. `content` lies in the temporary folder until it is stored."""
 
-    content: UploadedFile
+    content: "UploadedFile[bytes]"
     sha256: str
     filename: str
     purpose: StoredFile.Purpose = StoredFile.Purpose.BATCH

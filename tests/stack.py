@@ -1,6 +1,7 @@
 """A real installation for tests and benchmarks: `manage.py up` on a data folder and a port of its own."""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -16,6 +17,8 @@ from urllib.request import urlopen
 import psutil
 import psycopg
 from openai import OpenAI
+
+logging.getLogger("httpx2").setLevel(logging.WARNING)  # the SDK logs each request, and tests poll
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAT = "/v1/chat/completions"
@@ -134,6 +137,11 @@ def wait_for(client: OpenAI, batch: Any, *statuses: str, seconds: float = 120) -
         time.sleep(0.1)
         batch = client.batches.retrieve(batch.id)
     return batch
+
+
+def completed(client: OpenAI, batch: Any) -> int:
+    counts = client.batches.retrieve(batch.id).request_counts
+    return counts.completed if counts else 0
 
 
 def result_lines(client: OpenAI, file_id: str | None) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from batches_app.models import Batch, ServedModel
 from billing_app.authentication import account_of, key_of
 from config.api.errors import Conflict, NotFound
 from config.api.pagination import paginate, read_page
-from config.api.views import ApiView
+from config.api.views import ApiView, fields_of
 
 LIST_DEFAULT, LIST_LIMIT = 20, 100  # B7
 # Raw, because clients poll it: to build this query of many columns anew takes Django longer than all else does.
@@ -41,7 +41,7 @@ class Batches(ApiView):
         return Response(paginate(rows, page, batch_as_wire, anchors=anchors))
 
     def post(self, request: Request) -> Response:
-        new = read_new_batch(request.data, request.META)
+        new = read_new_batch(fields_of(request), request.META)
         try:
             batch = lifecycle.create(account_of(request), key_of(request), new, now=timezone.now())
         except lifecycle.IdempotencyConflict:

@@ -76,7 +76,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Limits:
-    """Times in seconds; libcurl watches silence in whole ones. The size is that of the unpacked answer."""
+    """Times in seconds; the size is that of the unpacked answer.
+
+    Silence ends a request up to six seconds late: libcurl watches the mean speed of the last ones, in whole seconds.
+    """
 
     connect_timeout: float = 10.0
     silence_timeout: float = 300.0

@@ -163,7 +163,7 @@ def envelope_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
 
 
 @csrf_exempt
-def unknown_url(request: HttpRequest, **kwargs: str) -> HttpResponse:
+def unknown_url(request: HttpRequest) -> HttpResponse:
     return answer(_unknown_url(request))
 
 
@@ -181,7 +181,9 @@ def as_api_error(exc: Exception, request: HttpRequest) -> ApiError:
         case ApiError():
             return exc
         case drf.Throttled():
-            return RateLimited("Rate limit reached. Please try again later.", retry_after=int(exc.wait or 1))
+            return RateLimited(
+                "Rate limit reached. Please try again later.", retry_after=int(getattr(exc, "wait", None) or 1)
+            )
         case drf.NotAuthenticated() | drf.AuthenticationFailed():
             return InvalidKey(str(exc.detail))
         case drf.MethodNotAllowed():

@@ -1,5 +1,6 @@
 """JSON in, JSON out, and nothing in between that can break it (C1, C3, C6)."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -13,11 +14,13 @@ from rest_framework.request import Request
 
 from config.api.errors import BadRequest
 
+MENDED = re.compile("%[89A-F][0-9A-F]")  # how Django shows a byte of a path that is not UTF-8
+
 
 class JSONRenderer(BaseRenderer):
     media_type = "application/json"
     format = "json"
-    charset = None  # type: ignore[assignment]  # None is DRF's way to say "bytes"; the stubs want a str
+    charset = None
 
     def render(
         self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
@@ -79,14 +82,18 @@ class JSONAlways(DefaultContentNegotiation):
 
 
 def refuse_broken_text(meta: Mapping[str, Any]) -> None:
-    """C6 for the path and the query string, in which Django replaces what is not UTF-8."""
-    path, query = (meta.get(name, "").encode("latin-1", "replace") for name in ("PATH_INFO", "QUERY_STRING"))
-    for part, raw in (("path", path), ("query string", unquote_to_bytes(query))):
-        if raw.isascii() and b"\0" not in raw:
-            continue
-        try:
-            broken = "\0" in raw.decode()
-        except UnicodeDecodeError:
-            broken = True
-        if broken:
-            raise BadRequest(f"The {part} of the URL is not valid UTF-8 text.")
+    """C6 for the path and the query string, in which Django mends what is not UTF-8."""
+    path: str = meta.get("PATH_INFO", "")
+    if "\0" in path or MENDED.search(path):
+        raise BadRequest("The path of the URL is not valid UTF-8 text.")
+    query = unquote_to_bytes(meta.get("QUERY_STRING", "").encode("latin-1", "replace"))
+    if b"\0" in query or not _is_utf8(query):
+        raise BadRequest("The query string of the URL is not valid UTF-8 text.")
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

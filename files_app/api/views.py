@@ -7,7 +7,7 @@ from rest_framework.response import Response
 from billing_app.authentication import account_of
 from config.api.errors import BadRequest, Conflict, NotFound
 from config.api.pagination import paginate, read_page
-from config.api.views import ApiView
+from config.api.views import ApiView, fields_of
 from files_app import retention
 from files_app.api.downloads import download
 from files_app.api.serializers import file_as_wire, read_upload
@@ -29,7 +29,7 @@ class Files(ApiView):
 
     def post(self, request: Request) -> Response:
         try:
-            upload = read_upload(request.data, request.META)
+            upload = read_upload(fields_of(request), request.META)
             file = store_upload(account_of(request), upload, now=timezone.now())
         except IdempotencyConflict:
             raise Conflict(

@@ -120,6 +120,7 @@ def json_body(raw: str) -> bytes:
         ('"model"', '"model":"other","model"'),
         ('"model"', '"mod\\u0065l":"other","model"'),
         ('"model"', '"stream":true,"stream":false,"model"'),
+        ('"model"', '"stream":true,"stream":null,"model"'),
         ('"model"', '"enable_thinking":true,"enable_thinking":null,"model"'),
     ],
     ids=lambda repeat: repeat[1],

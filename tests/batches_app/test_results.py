@@ -58,9 +58,14 @@ def test_a_body_with_line_breaks_becomes_one_line_with_the_same_value(
     body = json.dumps({"x": value}, indent=indent, ensure_ascii=False).encode()
     if carriage_returns:
         body = body.replace(b"\n", b"\r\n")
-    found = parsed(custom_id, Outcome(200, None, body))
+    found = parsed(custom_id, Outcome(200, "r", body))
     assert json.dumps(found["response"]["body"]) == json.dumps({"x": value})
-    assert found["response"]["request_id"] is None
+    assert found["response"]["request_id"] == "r"
+
+
+def test_a_request_of_which_the_upstream_tells_no_id_gets_one() -> None:
+    """R3: `request_id` is never null."""
+    assert len(parsed("a", Outcome(200, None, b"{}"))["response"]["request_id"]) == 36
 
 
 def test_floats_and_big_integers_survive_the_removal_of_line_breaks() -> None:
@@ -109,7 +114,8 @@ def test_an_http_failure_keeps_its_json(body: bytes) -> None:
 )
 def test_an_http_failure_that_is_not_json_becomes_text(body: bytes, text: str) -> None:
     """R3: an answer is kept, whatever it is, and cannot break the line."""
-    assert parsed("a", Outcome(502, None, body))["response"] == {"status_code": 502, "request_id": None, "body": text}
+    response = parsed("a", Outcome(502, "r", body))["response"]
+    assert response == {"status_code": 502, "request_id": "r", "body": text}
 
 
 def test_anything_else_is_an_error_without_a_response() -> None:

@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from tests.fake_upstream import FakeUpstream
-from tests.stack import Stack, assert_whole, chat_input, request_line, result_lines, start_batch, wait_for
+from tests.stack import Stack, assert_whole, chat_input, completed, request_line, result_lines, start_batch, wait_for
 
 
 def test_a_batch_runs_from_upload_to_download(stack: Stack, upstream: FakeUpstream, tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_failures_of_all_kinds_become_error_lines_and_cost_nothing(stack: Stack,
     control.set(match="cid:7 ", fault="html")
     control.set(match="cid:9 ", fault="truncated")
     control.set(match="cid:11 ", usage="missing")
-    control.set(match="cid:13 ", usage={"prompt_tokens": -5, "completion_tokens": 1})
+    control.set(match="cid:13 ", usage={"prompt_tokens": -5, "completion_tokens": 0})
     control.set(match="cid:15 ", status=500, times=2)
     stack.serve(upstream.url)
     client = stack.new_client()
@@ -71,7 +71,7 @@ def test_an_answer_reaches_the_tenant_byte_for_byte(stack: Stack, upstream: Fake
 
 
 def test_a_file_with_mistakes_fails_with_all_of_them_and_sends_nothing(stack: Stack, upstream: FakeUpstream) -> None:
-    """V1-V6, M2: every violation in file order; nothing runs."""
+    """V1-V7, M2: every violation in file order; nothing runs."""
     stack.serve(upstream.url)
     client = stack.new_client()
     lines = [request_line("a", "hi"), "{broken", request_line("a", "again"), request_line("b", "x", model="nobody")]
@@ -81,6 +81,7 @@ def test_a_file_with_mistakes_fails_with_all_of_them_and_sends_nothing(stack: St
         ("invalid_json_line", 2),
         ("duplicate_custom_id", 3),
         ("model_not_found", 4),
+        ("mismatched_model", 4),
     ]
     assert upstream.control.calls() == {}
 
@@ -101,7 +102,7 @@ def test_cancelling_keeps_what_succeeded_and_names_the_rest(stack: Stack, upstre
     stack.serve(upstream.url)
     client = stack.new_client()
     batch = wait_for(client, start_batch(client, chat_input(2000)), "in_progress")
-    while client.batches.retrieve(batch.id).request_counts.completed == 0:
+    while completed(client, batch) == 0:
         pass
     assert client.batches.cancel(batch.id).status == "cancelling"
     batch = wait_for(client, batch)
@@ -131,7 +132,7 @@ def test_an_expired_batch_has_its_partial_results(stack: Stack, upstream: FakeUp
     stack.serve(upstream.url)
     client = stack.new_client()
     batch = wait_for(client, start_batch(client, chat_input(3000)), "in_progress")
-    while client.batches.retrieve(batch.id).request_counts.completed == 0:
+    while completed(client, batch) == 0:
         pass
     stack.shell(
         "from batches_app.models import Batch; from django.utils import timezone;"

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from tests.fake_upstream import FakeUpstream
-from tests.stack import Stack, assert_whole, chat_input, start_batch, wait_for
+from tests.stack import Stack, assert_whole, chat_input, completed, start_batch, wait_for
 
 WINDOW = 256  # results between two flushes, at most
 PERMITS = 32
@@ -46,11 +46,11 @@ def test_a_worker_killed_with_its_work_horse_is_replaced(stack: Stack, upstream:
     batch = wait_for(client, start_batch(client, chat_input(3000)), "in_progress")
     time.sleep(1)
     doomed = [*stack.lane_workers(), *stack.lane_horses()]
-    before = client.batches.retrieve(batch.id).request_counts.completed
+    before = completed(client, batch)
     for process in doomed:
         process.send_signal(signal.SIGKILL)
     killed_at = time.monotonic()
-    while client.batches.retrieve(batch.id).request_counts.completed <= before + WINDOW:
+    while completed(client, batch) <= before + WINDOW:
         assert time.monotonic() - killed_at < 60
         time.sleep(0.2)
     batch = wait_for(client, batch)

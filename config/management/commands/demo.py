@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from billing_app.pricing import Rates, Tokens, charge, list_amount
+from config.env import BASE_DIR
 
 logging.getLogger("httpx2").setLevel(logging.WARNING)  # the SDK logs each request
 
 ENDPOINT, MODEL = "/v1/chat/ds-test", "batch-test-model"
 QUESTIONS = ("Hello, batch!", "What is a lane?", "你好,世界", "Say it in one line.", "Thank you.")
 SAMPLE = Rates(Decimal("0.15"), Decimal("0.60"), Decimal("0.5"))
-MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
 
 
 class Command(BaseCommand):

@@ -16,10 +16,11 @@ from redis import Redis, RedisError
 
 from billing_app import api_keys
 from billing_app.models import Account
+from config.env import BASE_DIR
 from config.redis_server import NoRedisBinary, private_server
 from config.supervisor import Program, Supervisor
 
-MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
 
 
 class Command(BaseCommand):
@@ -94,7 +95,7 @@ def _programs(host: str, port: int, workers: int) -> list[Program]:
         "--no-control-socket",
     ]
     web += ["--worker-class", "gthread", "--workers", "2", "--threads", "16", "--keep-alive", "75"]
-    web += ["--graceful-timeout", "25", "--log-level", "warning", "--chdir", str(settings.BASE_DIR)]
+    web += ["--graceful-timeout", "25", "--log-level", "warning", "--chdir", str(BASE_DIR)]
     worker = [*MANAGE, "rqworker", "--worker-ttl", "60", "--verbosity", "0"]
     programs += [Program("control", [*worker, "control"], environment)]
     programs += [Program(f"lanes-{number}", [*worker, "lanes"], environment) for number in range(workers)]

@@ -210,7 +210,7 @@ def test_silence_is_a_timeout(upstream: FakeUpstream) -> None:
     upstream.control.set(fault="hang")
     answer = ask(upstream.url, silence_timeout=1.0)
     assert answer.fault is Fault.TIMEOUT
-    assert 0.9 < answer.seconds < 4
+    assert 0.9 < answer.seconds < 9, "libcurl looks at the mean of the last five seconds or so"
 
 
 def test_a_byte_a_second_is_not_silence_but_too_long_in_all(upstream: FakeUpstream) -> None:
@@ -290,7 +290,7 @@ def test_a_connection_closed_while_idle_is_no_failure(upstream: FakeUpstream, id
         for turn in range(100):
             for slot in range(8):
                 client.send((turn, slot), CHAT, chat(f"cid:{turn}-{slot}"), False)
-            assert {a.status for a in collect(client, 8)} == {200}
+            assert {(a.status, a.message) for a in collect(client, 8)} == {(200, "")}
             time.sleep(idle_close_ms / 1000)
     assert upstream.control.seen()["connections"] > 8
 
@@ -326,10 +326,11 @@ def test_abort_closes_the_connection_and_frees_the_slot(upstream: FakeUpstream) 
 
 
 def test_an_answer_that_is_not_wanted_any_more_does_not_appear(upstream: FakeUpstream) -> None:
+    upstream.control.set(match="late", latency_ms=100)
     with closing(client_of(upstream.url)) as client:
-        client.send("a", CHAT, chat("cid:a"), False)
-        client.poll(0)
-        time.sleep(0.1)
+        client.send("a", CHAT, chat("cid:a late"), False)
+        assert client.poll(0.01) == []
+        time.sleep(0.15)
         assert client.abort(lambda _: True) == ["a"]
         client.send("b", CHAT, chat("cid:b"), False)
         assert [a.tag for a in collect(client, 1)] == ["b"]

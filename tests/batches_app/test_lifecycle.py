@@ -1,0 +1,101 @@
+from datetime import timedelta
+from itertools import product
+
+import pytest
+from django.utils import timezone
+
+from batches_app import lifecycle, queue
+from batches_app.models import Batch, Shard
+from batches_app.states import ALLOWED_FROM, TERMINAL, Status
+from files_app.models import FileHold
+from tests.factories import AccountFactory, BatchFactory, ShardFactory, StoredFileFactory
+
+pytestmark = pytest.mark.django_db
+NOW = timezone.now()
+
+
+@pytest.fixture(autouse=True)
+def _silent_bells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "ring", lambda *_, **__: None)
+
+
+def _new(file_id: str = "file-batch-x", **changes: object) -> lifecycle.NewBatch:
+    facts = {"endpoint": "/v1/embeddings", "input_file_id": file_id, "completion_window": "24h"} | changes
+    return lifecycle.NewBatch(window=timedelta(hours=24), **facts)  # type: ignore[arg-type]  # as the caller says
+
+
+@pytest.mark.parametrize(("before", "to"), list(product(Status, Status)))
+def test_only_the_ways_of_the_table_are_open(before: Status, to: Status) -> None:
+    """B5: a terminal state never changes."""
+    batch = BatchFactory(status=before)
+    moved = lifecycle.move(batch.pk, to, now=NOW)
+    batch.refresh_from_db()
+    assert moved == (before in ALLOWED_FROM[to])
+    assert batch.status == (to if moved else before)
+    assert not (moved and before in TERMINAL)
+    if moved:
+        assert getattr(batch, f"{to}_at") == NOW
+
+
+def test_creating_holds_the_input_file() -> None:
+    """F6: the bytes stay until the batch has ended."""
+    file = StoredFileFactory()
+    batch = lifecycle.create(file.account, None, _new(file.public_id), now=NOW)
+    assert batch.source == file
+    assert FileHold.objects.get().holder == batch.public_id
+    lifecycle.fail(batch, [], now=NOW)
+    assert not FileHold.objects.exists()
+
+
+def test_another_accounts_file_is_as_good_as_none() -> None:
+    """C7, V11."""
+    batch = lifecycle.create(AccountFactory(), None, _new(StoredFileFactory().public_id), now=NOW)
+    assert batch.source is None
+
+
+def test_the_same_idempotency_key_gives_the_same_batch_or_a_conflict() -> None:
+    """C5: per account."""
+    account = AccountFactory()
+    first = lifecycle.create(account, None, _new(idempotency_key="k"), now=NOW)
+    assert lifecycle.create(account, None, _new(idempotency_key="k"), now=NOW) == first
+    with pytest.raises(lifecycle.IdempotencyConflict):
+        lifecycle.create(account, None, _new(idempotency_key="k", metadata={"a": "b"}), now=NOW)
+    lifecycle.create(AccountFactory(), None, _new(idempotency_key="k"), now=NOW)
+    assert Batch.objects.count() == 2
+
+
+def test_cancelling_closes_what_waits_and_says_no_to_what_has_ended() -> None:
+    """B8."""
+    shard = ShardFactory()
+    assert lifecycle.cancel(shard.batch, now=NOW).status == Status.CANCELLING
+    shard.refresh_from_db()
+    assert shard.state == Shard.State.CLOSED
+    assert lifecycle.cancel(shard.batch, now=NOW).status == Status.CANCELLING
+    with pytest.raises(lifecycle.NotCancellable):
+        lifecycle.cancel(BatchFactory(status=Status.FINALIZING), now=NOW)
+
+
+def test_a_batch_is_done_when_every_shard_is() -> None:
+    shard = ShardFactory()
+    lifecycle.complete_if_done([shard.batch_id], now=NOW)
+    assert Batch.objects.get().status == Status.IN_PROGRESS
+    Shard.objects.update(state=Shard.State.DONE)
+    lifecycle.complete_if_done([shard.batch_id], now=NOW)
+    assert Batch.objects.get().status == Status.FINALIZING
+    assert Batch.objects.get().sealed_at == NOW
+
+
+def test_a_stopped_batch_is_sealed_only_once_no_lane_works_on_it() -> None:
+    shard = ShardFactory(state=Shard.State.RUNNING)
+    lifecycle.cancel(shard.batch, now=NOW)
+    assert not lifecycle.seal_if_drained(shard.batch, now=NOW)
+    Shard.objects.update(state=Shard.State.CLOSED)
+    assert lifecycle.seal_if_drained(shard.batch, now=NOW)
+
+
+def test_a_stage_has_one_holder_and_its_lease_runs_out() -> None:
+    batch = BatchFactory(status=Status.VALIDATING)
+    assert lifecycle.claim_stage(batch.pk, {Status.VALIDATING}, now=NOW)
+    assert lifecycle.claim_stage(batch.pk, {Status.VALIDATING}, now=NOW) is None
+    assert lifecycle.claim_stage(batch.pk, {Status.VALIDATING}, now=NOW + timedelta(hours=1))
+    assert lifecycle.claim_stage(batch.pk, {Status.FINALIZING}, now=NOW + timedelta(hours=2)) is None
