@@ -7,6 +7,7 @@ from typing import BinaryIO, cast
 
 import msgspec
 from django.conf import settings
+from django.db import transaction
 
 from batches_app import results
 from batches_app.models import Batch
@@ -44,8 +45,12 @@ class _Line(msgspec.Struct):
 
 
 def prove_all() -> Iterator[Proof]:
-    for batch in Batch.objects.select_related("price").order_by("pk").iterator():
-        yield prove(batch)
+    for pk in Batch.objects.order_by("pk").values_list("pk", flat=True).iterator():
+        # Locked, as a checkpoint locks it: of a batch that runs, counters and ledger are seen at one moment.
+        with transaction.atomic():
+            batch = Batch.objects.select_for_update(of=("self",)).select_related("price").get(pk=pk)
+            proof = prove(batch)
+        yield proof
     known = Batch.objects.values("public_id")
     for batch_id in (
         UsageEntry.objects.exclude(batch_id__in=known).order_by().values_list("batch_id", flat=True).distinct()

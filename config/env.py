@@ -12,7 +12,6 @@ from urllib.parse import parse_qs, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from environs import FileAwareEnv
-from psycopg_pool import ConnectionPool
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -57,9 +56,9 @@ def database(url: str, folder: Path) -> dict[str, Any]:
         server = env.dj_db_url("DATABASE_URL") if url.startswith(("postgres://", "postgresql://")) else None
         if server is None:
             raise ImproperlyConfigured("DATABASE_URL must begin with postgres://; leave it unset for SQLite.")
+        pool = {"min_size": 0, "max_size": 10, "timeout": 30}
         # Checked before use: after a restart of the server the pool holds connections that are dead.
-        pool = {"min_size": 0, "max_size": 10, "timeout": 30, "check": ConnectionPool.check_connection}
-        return {**server, "OPTIONS": {**server.get("OPTIONS", {}), "pool": pool}}
+        return {**server, "CONN_HEALTH_CHECKS": True, "OPTIONS": {**server.get("OPTIONS", {}), "pool": pool}}
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": folder / "batchdesk.sqlite3",

@@ -20,6 +20,7 @@ _SETTLED = 10.0  # a program that lived so many seconds starts again at once
 _FIRST_DELAY, _LONGEST_DELAY = 0.25, 15.0
 _POLL = 0.1
 _FOUNDATION_DRAIN = 5.0
+_SAME_SIGNAL = 1.0
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -108,6 +109,7 @@ class Supervisor:
         self._drain_time = drain
         self._patience = patience
         self._stop_signals = 0
+        self._last_signal = float("-inf")
 
     def run(self) -> int:
         """The exit code: 0 after a signal, 1 if a program was not ready within `patience` seconds."""
@@ -180,9 +182,11 @@ class Supervisor:
     def _sleep(self, seconds: float | None) -> None:
         """Until a signal comes (a child's death is one) or the time is up."""
         readable, _, _ = select.select([self._wakeup], [], [], seconds)
-        if readable:
-            received = self._wakeup.recv(4096)
-            self._stop_signals += sum(number != signal.SIGCHLD for number in received)
+        if readable and any(number != signal.SIGCHLD for number in self._wakeup.recv(4096)):
+            # GNU timeout and systemd send theirs twice: that is no operator losing patience.
+            if time.monotonic() - self._last_signal >= _SAME_SIGNAL:
+                self._stop_signals += 1
+            self._last_signal = time.monotonic()
 
     @staticmethod
     @contextmanager

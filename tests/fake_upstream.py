@@ -50,6 +50,7 @@ BEHAVIOURS = {
     "reasoning": "a reasoning_content for chat answers",
     "require_key": "answer 401 to every other key",
     "idle_close_ms": "close a connection that was idle so long",
+    "single_use": "close a connection that is used a second time, and do not read what it brings",
 }
 _MARKER = re.compile(r"cid:([^\s\"\\]+)")
 _MARKER_BYTES = re.compile(rb"cid:([^\s\"\\]+)")
@@ -317,6 +318,7 @@ class Connection(Wire):
     def __init__(self, server: Server) -> None:
         super().__init__(server)
         self.parser = httptools.HttpRequestParser(self)
+        self.served = False
         self.on_message_begin()
 
     def on_message_begin(self) -> None:
@@ -325,6 +327,8 @@ class Connection(Wire):
     def data_received(self, data: bytes) -> None:
         if self.timer and not self.busy:
             self.timer.cancel()
+        if self.served and self.script.everywhere.get("single_use"):
+            return self.transport.abort()
         self.parser.feed_data(data)
 
     def on_url(self, url: bytes) -> None:
@@ -371,6 +375,7 @@ class Connection(Wire):
 
     def done(self, body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
         self.write(body, status, headers)
+        self.served = True
         self.finish()
         if "idle_close_ms" in self.wanted:
             self.later(self.wanted["idle_close_ms"], self.transport.close)

@@ -114,13 +114,22 @@ class CurlClient:
         while waiting:
             waiting, done, failed = self._multi.info_read(self._slots)
             answers += [self._finish(curl.slot) for curl in done]
-            answers += [self._finish(curl.slot, code, detail) for curl, code, detail in failed]
+            for curl, code, detail in failed:
+                if curl.slot.met_a_dead_connection(code):
+                    self._send_again(curl.slot)
+                else:
+                    answers.append(self._finish(curl.slot, code, detail))
         return answers
 
     def _finish(self, slot: Transfer, code: int = pycurl.E_OK, detail: str = "") -> Answer:
         answer = slot.answered() if code == pycurl.E_OK else slot.failed(code, self._redacted(detail))
         self._release(slot)
         return answer
+
+    def _send_again(self, slot: Transfer) -> None:
+        self._multi.remove_handle(slot.curl)
+        slot.insist_on_a_new_connection(True)
+        self._multi.add_handle(slot.curl)
 
     def _release(self, slot: Transfer) -> None:
         self._multi.remove_handle(slot.curl)

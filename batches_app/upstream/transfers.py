@@ -46,6 +46,7 @@ _FAULTS = {
     pycurl.E_FILESIZE_EXCEEDED: Fault.TOO_LARGE,
     pycurl.E_WRITE_ERROR: Fault.TOO_LARGE,  # the only write that fails is the one past the cap
 }
+_BROKEN = {code for code, fault in _FAULTS.items() if fault is Fault.RESET}
 _SENTENCES = {
     Fault.CONNECT: "The upstream could not be reached",
     Fault.TIMEOUT: "The upstream did not answer in time",
@@ -95,6 +96,7 @@ class Transfer:
         self.started = 0.0
         self.endpoint = ""
         self.body_size = self.received = 0
+        self.insists = False
         self.chunks: list[bytes] = []
         self.head: list[bytes] = []
         self.cap = limits.max_answer_bytes
@@ -120,11 +122,24 @@ class Transfer:
         self.curl.setopt(pycurl.POSTFIELDS, body)
         self.tag, self.body_size, self.started = tag, len(body), monotonic()
 
+    def met_a_dead_connection(self, code: int) -> bool:
+        """Whether a kept-alive connection was closed by the upstream as it was taken up again.
+
+        libcurl sees to most of these itself, but gives up after five dead ones, and on some resets.
+        """
+        return code in _BROKEN and not self.head and not self.curl.getinfo(pycurl.NUM_CONNECTS)
+
+    def insist_on_a_new_connection(self, yes: bool) -> None:
+        self.insists = yes
+        self.curl.setopt(pycurl.FRESH_CONNECT, yes)
+
     def clear(self) -> None:
         self.tag = None
         self.received = 0
         self.chunks.clear()
         self.head.clear()
+        if self.insists:
+            self.insist_on_a_new_connection(False)
         if self.body_size > _LARGE_BODY:  # an idle handle would hold its last body: 6 MB times the slots
             self.curl.setopt(pycurl.POSTFIELDS, b"")
 

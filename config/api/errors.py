@@ -189,7 +189,7 @@ def as_api_error(exc: Exception, request: HttpRequest) -> ApiError:
         case drf.MethodNotAllowed():
             return _with_status(exc.status_code, f"Not allowed to {request.method} on {quoted(request.path)}.")
         case drf.APIException():
-            return _with_status(exc.status_code, str(exc.detail))
+            return _with_status(exc.status_code, quoted(exc.detail))
         case Http404():
             return _unknown_url(request)
         case PermissionDenied():

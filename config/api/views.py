@@ -18,13 +18,14 @@ class ApiRequest(Request):
 
 
 class ApiView(APIView):
-    metadata_class = None  # no OPTIONS
+    http_method_names = ["get", "head", "post", "delete"]
 
     @cached_property
     def default_response_headers(self) -> dict[str, str]:
         # `Allow` belongs to a 405; DRF puts it on every answer.
         method = (self.request.method or "").lower()
-        return {} if hasattr(self, method) else {"Allow": ", ".join(self.allowed_methods)}
+        is_allowed = method in self.http_method_names and hasattr(self, method)
+        return {} if is_allowed else {"Allow": ", ".join(self.allowed_methods)}
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
         return ApiRequest(

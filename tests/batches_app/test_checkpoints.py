@@ -33,7 +33,7 @@ def shard() -> Shard:
 
 
 def _held(shard: Shard) -> HeldLane:
-    lane = Lane.objects.get(pk=shard.lane_id)
+    lane = Lane.objects.get(shards=shard)
     return HeldLane(lane.pk, lane.model_id, lane.token)
 
 

@@ -33,7 +33,7 @@ def test_wrong_method(tenant: Tenant) -> None:
     """C1: 405 has the envelope, and names what is allowed."""
     response = tenant.delete("batches")
     assert error_of(response, 405)["message"] == "Not allowed to DELETE on /v1/batches."
-    assert set(response["Allow"].split(", ")) == {"GET", "POST"}
+    assert set(response["Allow"].split(", ")) == {"GET", "HEAD", "POST"}
 
 
 def test_wrong_content_type(tenant: Tenant) -> None:

@@ -146,7 +146,9 @@ Supervisor([program("stubborn", script='trap "" TERM; while :; do sleep 0.05; do
 """)
     started.wait_for(lambda: started.pids("stubborn"))
     started.process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
+    time.sleep(0.1)
+    started.process.send_signal(signal.SIGTERM)  # a duplicate, as `timeout` sends it
+    time.sleep(1.2)
     assert started.process.poll() is None
     assert started.stop()[0] == 0
 

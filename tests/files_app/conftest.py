@@ -1,28 +1,35 @@
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from django.conf import settings
 
+from tests.tenants import Tenant
 
-def files_on_disk() -> list[Path]:
-    """Every byte that files have on this disk: blobs, and uploads that have not ended."""
-    return [
-        path
-        for folder in (settings.DATA_DIR / "blobs" / "files", settings.FILE_UPLOAD_TEMP_DIR)
-        for path in folder.rglob("*")
-        if path.is_file()
-    ]
+Disk = Callable[[], list[Path]]
 
 
 @pytest.fixture
-def disk() -> Iterator[type]:
+def disk() -> Iterator[Disk]:
+    """Lists every file that uploads have on this disk: blobs, and what has come in and is not stored yet."""
+    incoming, stored = settings.FILE_UPLOAD_TEMP_DIR, settings.DATA_DIR / "blobs" / "files"
+
     def clear() -> None:
-        shutil.rmtree(settings.DATA_DIR / "blobs" / "files", ignore_errors=True)
-        for path in Path(settings.FILE_UPLOAD_TEMP_DIR).iterdir():
+        shutil.rmtree(stored, ignore_errors=True)
+        for path in incoming.iterdir():
             path.unlink()
 
     clear()
-    yield files_on_disk  # type: ignore[misc]  # a callable that lists them
+    yield lambda: [path for folder in (stored, incoming) for path in folder.rglob("*") if path.is_file()]
     clear()
+
+
+@pytest.fixture
+def owner(db: None) -> Tenant:
+    return Tenant("owner")
+
+
+@pytest.fixture
+def stranger(db: None) -> Tenant:
+    return Tenant("stranger")

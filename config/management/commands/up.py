@@ -3,15 +3,15 @@ import os
 import secrets
 import socket
 import sys
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import IO, Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError
 from redis import Redis, RedisError
 
 from billing_app import api_keys
@@ -36,9 +36,15 @@ class Command(BaseCommand):
         if options["data"]:
             _use_data_dir(options["data"].resolve())
         host, port = options["host"], options["port"]
+        if not 1 <= port <= 65535 or options["workers"] < 1:
+            raise CommandError("--port must be between 1 and 65535, and --workers at least 1.")
         lock = _lock(settings.DATA_DIR / "up.lock")
         _refuse_taken(host, port)
-        call_command("migrate", verbosity=0)
+        _refuse_silent_redis(os.environ.get("REDIS_URL"))
+        try:
+            call_command("migrate", verbosity=0)
+        except OperationalError as error:
+            raise CommandError(f"The database cannot be used: {error}".strip()) from None
         call_command("collectstatic", verbosity=0, interactive=False)
         programs = _programs(host, port, options["workers"])
         status = Supervisor(programs, on_ready=lambda: self._announce(host, port)).run()
@@ -46,7 +52,8 @@ class Command(BaseCommand):
         sys.exit(status)
 
     def _announce(self, host: str, port: int) -> None:
-        self.stdout.write(f"Batchdesk is up. API: http://{host}:{port}/v1   Console: http://{host}:{port}/")
+        address = f"http://{_address(host, port)}"
+        self.stdout.write(f"Batchdesk is up. API: {address}/v1   Console: {address}/")
         if not get_user_model().objects.exists() and not Account.objects.exists():
             password = secrets.token_urlsafe(12)
             get_user_model().objects.create_superuser("admin", password=password)
@@ -59,6 +66,12 @@ class Command(BaseCommand):
 
 def _use_data_dir(folder: Path) -> None:
     """Settings are read once, at the start: another data folder is another start."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise CommandError(f"--data {folder} cannot be used: {error.strerror}.") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CommandError(f"--data {folder} cannot be used: it is not writable.")
     if folder != settings.DATA_DIR:
         os.environ["DATA_DIR"] = str(folder)
         os.execv(sys.executable, [sys.executable, *sys.argv])
@@ -82,6 +95,14 @@ def _refuse_taken(host: str, port: int) -> None:
             raise CommandError(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another --port.") from None
 
 
+def _refuse_silent_redis(url: str | None) -> None:
+    try:
+        if url and not _pings(url):
+            raise CommandError("No Redis answers at REDIS_URL. Start it, or unset REDIS_URL to have one started here.")
+    except ValueError as error:
+        raise CommandError(f"REDIS_URL cannot be used: {error}") from None
+
+
 def _programs(host: str, port: int, workers: int) -> list[Program]:
     environment = {**os.environ, "DATA_DIR": str(settings.DATA_DIR), "DJANGO_SETTINGS_MODULE": "config.settings"}
     programs = [] if os.environ.get("REDIS_URL") else [_redis(environment)]
@@ -91,16 +112,18 @@ def _programs(host: str, port: int, workers: int) -> list[Program]:
         "gunicorn",
         "config.wsgi:application",
         "--bind",
-        f"{host}:{port}",
+        _address(host, port),
         "--no-control-socket",
     ]
+    if Path("/dev/shm").is_dir():
+        web += ["--worker-tmp-dir", "/dev/shm"]  # heartbeats: a busy disk must not look like a dead worker
     web += ["--worker-class", "gthread", "--workers", "2", "--threads", "16", "--keep-alive", "75"]
     web += ["--graceful-timeout", "25", "--log-level", "warning", "--chdir", str(BASE_DIR)]
     worker = [*MANAGE, "rqworker", "--worker-ttl", "60", "--verbosity", "0"]
     programs += [Program("control", [*worker, "control"], environment)]
     programs += [Program(f"lanes-{number}", [*worker, "lanes"], environment) for number in range(workers)]
     programs += [Program("cron", [*MANAGE, "cron"], environment)]
-    return [*programs, Program("web", web, environment, is_ready=lambda: _answers(f"http://{host}:{port}/healthz"))]
+    return [*programs, Program("web", web, environment, is_ready=lambda: _answers(host, port))]
 
 
 def _redis(environment: dict[str, str]) -> Program:
@@ -119,9 +142,22 @@ def _pings(url: str) -> bool:
         return False
 
 
-def _answers(url: str) -> bool:
+def _answers(host: str, port: int) -> bool:
+    # Not urlopen, which would ask the proxy of the environment.
+    connection = HTTPConnection({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port, timeout=2)
     try:
-        with urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (URLError, OSError):
+        connection.request("GET", "/healthz", headers={"Host": _allowed_host()})
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
         return False
+    finally:
+        connection.close()
+
+
+def _allowed_host() -> str:
+    first = next(iter(settings.ALLOWED_HOSTS), "*").removeprefix(".")
+    return "localhost" if first == "*" else first
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

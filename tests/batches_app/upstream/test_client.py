@@ -295,6 +295,17 @@ def test_a_connection_closed_while_idle_is_no_failure(upstream: FakeUpstream, id
     assert upstream.control.seen()["connections"] > 8
 
 
+def test_a_pool_of_dead_connections_is_no_failure(upstream: FakeUpstream) -> None:
+    """libcurl gives up after five of them; the request then insists on a new connection."""
+    upstream.control.set(single_use=True)
+    with closing(client_of(upstream.url, slots=8)) as client:
+        for turn in range(3):
+            for slot in range(8):
+                client.send((turn, slot), CHAT, chat(f"cid:{turn}-{slot}"), False)
+            assert {(a.status, a.message) for a in collect(client, 8)} == {(200, "")}
+    assert set(upstream.control.calls().values()) == {1}
+
+
 def test_in_flight_never_exceeds_the_slots(upstream: FakeUpstream) -> None:
     upstream.control.set(latency_ms=50)
     with closing(client_of(upstream.url, slots=4)) as client:

@@ -47,11 +47,17 @@ def test_a_stream_is_answered_as_one_object() -> None:
     assert ask({"stream": True, "messages": [said("hi")]}).content_type == "application/json"
 
 
+_NOTHING: tuple[Any, ...] = (None, [], "hi", {}, [1, None])
+
+
+NOT_MESSAGES: list[Any] = [None, [], "hi", {}, [1, None]]
+
+
 @pytest.mark.parametrize(
     "body",
     [
         *(b"", b"{", b"\xff", {}, [], 7),
-        *({"messages": nothing} for nothing in (None, [], "hi", {}, [1, None])),
+        *({"messages": nothing} for nothing in _NOTHING),
         *({"messages": [said("x", role)]} for role in ("system", "assistant", "User")),
         {"messages": [{"role": ["user"], "content": "x"}]},
     ],

@@ -1,0 +1,129 @@
+"""`manage.py up` as it is run: real processes, a data folder and a port of their own."""
+
+import fcntl
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.stack import ROOT, Stack, start_batch, wait_for
+
+pytestmark = pytest.mark.once
+LINE = b'{"custom_id":"1","method":"POST","url":"/v1/chat/ds-test","body":{"model":"batch-test-model","messages":[]}}'
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("up")) as running:
+        until(lambda: "Batchdesk is up" in running.log.read_text())
+        yield running
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def named(stack: Stack, *words: str) -> list[psutil.Process]:
+    return [process for process in stack.processes() if all(word in " ".join(process.cmdline()) for word in words)]
+
+
+def refused(stack: Stack, *arguments: str, **environment: str) -> str:
+    """What another `up` says before it ends; it must end, with a status that tells, and in one sentence."""
+    command = [sys.executable, "manage.py", "up", *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, env=stack.environment | environment, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def test_the_first_start_shows_an_operator_and_a_key_once(shared: Stack) -> None:
+    said = shared.log.read_text()
+    assert said.count("operator  admin / ") == 1
+    assert said.count("API key   sk-") == 1
+    assert f"API: http://127.0.0.1:{shared.port}/v1" in said
+
+
+def test_a_second_up_on_the_same_folder_is_refused(shared: Stack) -> None:
+    assert "Another 'up' is running" in refused(shared, "--port", free_port())
+
+
+def test_a_port_in_use_is_refused(shared: Stack, tmp_path: Path) -> None:
+    said = refused(shared, "--port", str(shared.port), "--data", str(tmp_path))
+    assert f"Cannot listen on 127.0.0.1:{shared.port}: Address already in use" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--port", "99999"], "--port must be between 1 and 65535"),
+        (["--port", "0"], "--port must be between 1 and 65535"),
+        (["--workers", "0"], "--workers at least 1"),
+        (["--data", "/dev/null/x"], "--data /dev/null/x cannot be used: Not a directory"),
+    ],
+)
+def test_bad_arguments_get_a_sentence(shared: Stack, arguments: list[str], sentence: str) -> None:
+    assert sentence in refused(shared, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [("redis://127.0.0.1:1/0", "No Redis answers at REDIS_URL"), ("nonsense", "REDIS_URL cannot be used")],
+)
+def test_a_redis_that_cannot_be_used_gets_a_sentence(shared: Stack, tmp_path: Path, url: str, sentence: str) -> None:
+    assert sentence in refused(shared, "--port", free_port(), "--data", str(tmp_path), REDIS_URL=url)
+
+
+@pytest.mark.parametrize("words", [("redis-server",), ("rqworker", "control"), ("manage.py", "cron"), ("gunicorn",)])
+def test_a_killed_child_is_replaced_and_a_batch_still_runs(shared: Stack, words: tuple[str, ...]) -> None:
+    victim = named(shared, *words)[0]
+    victim.kill()
+    until(lambda: any(process.pid != victim.pid for process in named(shared, *words)))
+    client = shared.new_client()
+    batch = wait_for(client, start_batch(client, LINE, endpoint="/v1/chat/ds-test"), seconds=60)
+    assert batch.status == "completed"
+
+
+def test_two_run_side_by_side_and_a_drain_of_one_leaves_the_other(shared: Stack, tmp_path: Path) -> None:
+    with Stack(tmp_path) as other:
+        processes = other.processes()
+        other.stop()
+        assert other._up is not None
+        assert other._up.returncode == 0
+        assert not any(process.is_running() for process in processes)
+    said = other.log.read_text()
+    # Redis last: the others still write to it as they finish.
+    assert said.rindex("redis exited") > max(said.rindex(f"{name} exited") for name in ("web", "control", "cron"))
+    assert "did not stop in time" not in said
+    assert shared.new_client().models.list() is not None
+
+
+def test_a_killed_up_leaves_no_process_and_starts_again_without_new_secrets(tmp_path: Path) -> None:
+    with Stack(tmp_path) as stack:
+        until(lambda: "API key" in stack.log.read_text())
+        processes = stack.processes()
+        processes[0].send_signal(signal.SIGKILL)
+        psutil.wait_procs(processes, timeout=10)
+        assert not [process for process in processes if process.is_running() and process.status() != "zombie"]
+        with (tmp_path / "up.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        stack.start()
+        until(lambda: stack.log.read_text().count("Batchdesk is up") == 2)
+        assert stack.log.read_text().count("API key   sk-") == 1
