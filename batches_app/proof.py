@@ -45,18 +45,20 @@ class _Line(msgspec.Struct):
 
 
 def prove_all() -> Iterator[Proof]:
-    for pk in Batch.objects.order_by("pk").values_list("pk", flat=True).iterator():
-        # Locked, as a checkpoint locks it: of a batch that runs, counters and ledger are seen at one moment.
-        with transaction.atomic():
-            batch = Batch.objects.select_for_update(of=("self",)).select_related("price").get(pk=pk)
-            proof = prove(batch)
-        yield proof
+    for batch in Batch.objects.select_related("price").order_by("pk").iterator():
+        yield prove(batch) if batch.status in TERMINAL else _prove_running(batch.pk)
     known = Batch.objects.values("public_id")
     for batch_id in (
         UsageEntry.objects.exclude(batch_id__in=known).order_by().values_list("batch_id", flat=True).distinct()
     ):
         bill = ledger.bill(batch_id)
         yield Proof(batch_id, False, bill.tokens, Tokens(), bill.charged, Decimal(0), 0)
+
+
+def _prove_running(pk: int) -> Proof:
+    # Locked, as a checkpoint locks it, so that counters and ledger are seen at one moment.
+    with transaction.atomic():
+        return prove(Batch.objects.select_for_update(of=("self",)).select_related("price").get(pk=pk))
 
 
 def prove(batch: Batch) -> Proof:

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 from enum import StrEnum
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import django_rq
@@ -13,6 +13,8 @@ import rq
 from django.conf import settings
 from django.db import transaction
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from rq.serializers import JSONSerializer
 
 
@@ -36,7 +38,11 @@ def ring(job: Job, *, once_per: str, ttl: int | None = None, **kwargs: int | str
     `ttl`: seconds after which a bell that nobody answered is void.
     """
     job_id = f"{job.name.lower()}-{once_per}"
-    transaction.on_commit(partial(_enqueue, job, job_id, ttl, kwargs), robust=True)
+
+    def enqueue() -> None:  # not a partial: where one fails, Django looks for its name in vain
+        _enqueue(job, job_id, ttl, kwargs)
+
+    transaction.on_commit(enqueue, robust=True)
 
 
 def _enqueue(job: Job, job_id: str, ttl: int | None, kwargs: dict[str, int | str]) -> None:
@@ -50,7 +56,7 @@ def _enqueue(job: Job, job_id: str, ttl: int | None, kwargs: dict[str, int | str
 @cache
 def _connection() -> "Redis":
     # Not the workers' connection, which waits for jobs: a request must not hang because Redis does.
-    return Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
+    return Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0))
 
 
 def owner_name(pid: int) -> str:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -80,8 +79,9 @@ def sweep_orphans(now: datetime) -> int:
 
 
 def _remove_on_commit(files: list[int]) -> None:
-    # Robust: the deletion has happened, and what fails here is done by `remove_unheld`.
-    transaction.on_commit(partial(_remove_these, files), robust=True)
+    # Robust: the deletion has happened, and what fails here is done by `remove_unheld`. A lambda, not a partial:
+    # to log the failure Django asks for the callable's __qualname__.
+    transaction.on_commit(lambda: _remove_these(files), robust=True)
 
 
 def _remove_these(files: list[int]) -> None:

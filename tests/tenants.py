@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
@@ -26,11 +25,11 @@ class Tenant:
         self.api_key, self.key = api_keys.issue(self.account)
         self._client = Client(raise_request_exception=False, headers={"Authorization": f"Bearer {self.key}"})
 
-    def get(self, path: str, query: dict[str, Any] | None = None, **headers: str) -> HttpResponse:
-        return self._client.get(f"/v1/{path}", query, headers=headers)  # type: ignore[return-value]  # "monkey-patched" in the stubs
+    def get(self, path: str, query: dict[str, Any] | None = None, /, **headers: str) -> Any:
+        return self._client.get(f"/v1/{path}", query, headers=headers)
 
-    def delete(self, path: str) -> HttpResponse:
-        return self._client.delete(f"/v1/{path}")  # type: ignore[return-value]  # as above
+    def delete(self, path: str) -> Any:
+        return self._client.delete(f"/v1/{path}")
 
     def post(
         self,
@@ -39,17 +38,17 @@ class Tenant:
         *,
         raw: bytes | None = None,
         content_type: str = "application/json",
-        **headers: str,
-    ) -> HttpResponse:
+        headers: dict[str, str] | None = None,
+    ) -> Any:
         data = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
-        return self._client.post(f"/v1/{path}", data, content_type=content_type, headers=headers)  # type: ignore[return-value]  # as above
+        return self._client.post(f"/v1/{path}", data, content_type=content_type, headers=headers)
 
-    def upload(self, content: bytes = LINE, name: str = "in.jsonl", *, key: str = "", **fields: str) -> HttpResponse:
+    def upload(self, content: bytes = LINE, /, name: str = "in.jsonl", *, key: str = "", **fields: str) -> Any:
         form = {"file": SimpleUploadedFile(name, content), "purpose": "batch"} | fields
         headers = {"Idempotency-Key": key} if key else {}
-        return self._client.post("/v1/files", form, headers=headers)  # type: ignore[return-value]  # as above
+        return self._client.post("/v1/files", form, headers=headers)
 
-    def create_batch(self, **changes: object) -> HttpResponse:
+    def create_batch(self, **changes: object) -> Any:
         body = {"input_file_id": "file-batch-x", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
         return self.post("batches", body | changes)
 

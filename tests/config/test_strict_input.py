@@ -68,10 +68,10 @@ def test_hostile_number(number: str) -> None:
 def test_hostile_header(key: str) -> None:
     """C6: and in a header that means something."""
     tenant = Tenant("acme")
-    response = tenant.post("batches", {}, **{"Idempotency-Key": key})
+    response = tenant.post("batches", {}, headers={"Idempotency-Key": key})
     assert error_of(response, 400)
     body = {"input_file_id": "file-x", "endpoint": "/v1/embeddings", "completion_window": "24h"}
-    assert error_of(tenant.post("batches", body, **{"Idempotency-Key": key}), 400)["param"] == "idempotency_key"
+    assert error_of(tenant.post("batches", body, headers={"Idempotency-Key": key}), 400)["param"] == "idempotency_key"
 
 
 @given(st.binary())

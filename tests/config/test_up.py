@@ -1,7 +1,6 @@
 """`manage.py up` as it is run: real processes, a data folder and a port of their own."""
 
 import fcntl
-import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +20,7 @@ LINE = b'{"custom_id":"1","method":"POST","url":"/v1/chat/ds-test","body":{"mode
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(tmp_path_factory.mktemp("up")) as running:
-        until(lambda: "Batchdesk is up" in running.log.read_text())
+        until(lambda: "API key" in running.log.read_text())
         yield running
 
 
@@ -33,7 +32,14 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
 
 
 def named(stack: Stack, *words: str) -> list[psutil.Process]:
-    return [process for process in stack.processes() if all(word in " ".join(process.cmdline()) for word in words)]
+    return [process for process in stack.processes() if all(word in _command(process) for word in words)]
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it died meanwhile
+        return ""
 
 
 def refused(stack: Stack, *arguments: str, **environment: str) -> str:
@@ -118,10 +124,11 @@ def test_two_run_side_by_side_and_a_drain_of_one_leaves_the_other(shared: Stack,
 def test_a_killed_up_leaves_no_process_and_starts_again_without_new_secrets(tmp_path: Path) -> None:
     with Stack(tmp_path) as stack:
         until(lambda: "API key" in stack.log.read_text())
-        processes = stack.processes()
-        processes[0].send_signal(signal.SIGKILL)
-        psutil.wait_procs(processes, timeout=10)
-        assert not [process for process in processes if process.is_running() and process.status() != "zombie"]
+        _, *children = stack.processes()
+        assert stack._up is not None
+        stack._up.kill()
+        stack._up.wait(10)
+        until(lambda: not any(process.is_running() for process in children), seconds=5)
         with (tmp_path / "up.lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         stack.start()

@@ -125,18 +125,18 @@ def test_isolation(server: Any, client: OpenAI) -> None:
 def test_idempotent_race(server: Any, client: OpenAI) -> None:
     """C5: of uploads and creations that race with one key, all get the one object."""
     before = len(server.disk())
-    options = {"extra_headers": {"Idempotency-Key": "race"}}
+    key = {"Idempotency-Key": "race"}
 
     def create(_: int) -> str:
         return client.batches.create(
             input_file_id="f",
             endpoint="/v1/embeddings",
             completion_window=WINDOW,
-            extra_headers=options["extra_headers"],
+            extra_headers=key,
         ).id
 
     with ThreadPoolExecutor(8) as pool:
-        assert len({file.id for file in pool.map(lambda _: upload(client, **options), range(16))}) == 1
+        assert len({file.id for file in pool.map(lambda _: upload(client, extra_headers=key), range(16))}) == 1
         assert len(set(pool.map(create, range(16)))) == 1
     assert len(server.disk()) == before + 1
 

@@ -128,6 +128,14 @@ def test_storage_away(owner: Tenant, disk: Disk) -> None:
     assert disk() == []
 
 
+def test_removal_fails_altogether(owner: Tenant, disk: Disk) -> None:
+    """A deletion that is committed is answered as one, whatever becomes of the removal after it."""
+    file = owner.has_file()
+    with patch("files_app.retention._remove_these", side_effect=RuntimeError):
+        assert retention.delete_file(file, now=timezone.now())
+    assert retention.remove_unheld(100) == 1
+
+
 def test_nothing_is_removed_by_what_is_rolled_back(owner: Tenant, disk: Disk) -> None:
     """Bytes go when the deletion is committed, not before."""
     from django.db import transaction

@@ -194,7 +194,7 @@ def test_idempotency(owner: Tenant, stranger: Tenant) -> None:
     """C5: the same key with the same request answers the same batch, by header or by field."""
     first = owner.create_batch(idempotency_key="k-1").json()
     body = {"input_file_id": "file-batch-x", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-    assert owner.post("batches", body, **{"Idempotency-Key": "k-1"}).json() == first
+    assert owner.post("batches", body, headers={"Idempotency-Key": "k-1"}).json() == first
     assert stranger.create_batch(idempotency_key="k-1").json()["id"] != first["id"]
     assert Batch.objects.count() == 2
 
@@ -210,5 +210,5 @@ def test_idempotency_conflict(owner: Tenant) -> None:
 def test_two_idempotency_keys(owner: Tenant) -> None:
     """C5: a header and a field that differ are an error, not a choice."""
     body = {"input_file_id": "f", "endpoint": "/v1/embeddings", "completion_window": "24h", "idempotency_key": "a"}
-    assert error_of(owner.post("batches", body, **{"Idempotency-Key": "b"}), 400)["param"] == "idempotency_key"
+    assert error_of(owner.post("batches", body, headers={"Idempotency-Key": "b"}), 400)["param"] == "idempotency_key"
     assert error_of(owner.create_batch(idempotency_key=7), 400)["code"] == "invalid_type"

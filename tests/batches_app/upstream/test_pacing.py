@@ -80,9 +80,16 @@ def test_r4_retry_after_is_heeded() -> None:
 def test_r4_a_retry_after_of_nothing_does_not_make_it_hammer() -> None:
     """R4: an upstream that says "at once" and throttles on gets the growing backoff."""
     pacer = Pacer(8, steady)
-    for now, wait in ((1.0, 0.5), (3.0, 1.0), (9.0, 2.0)):
-        pacer.pushed_back(now, now - 0.1, 0.0, "429")
+    for now, asked, wait in ((1.0, 0.0, 0.5), (3.0, 0.1, 1.0), (9.0, 0.0, 2.0)):
+        pacer.pushed_back(now, now - 0.1, asked, "429")
         assert pacer.next_at(now) == now + wait
+
+
+def test_the_limit_never_falls_below_one() -> None:
+    pacer = Pacer(8, steady)
+    for n in range(10):
+        pacer.timed_out(n + 1.0, n + 0.5)
+        assert pacer.limit == max(1, 4 >> n)
 
 
 def test_growth_is_one_for_a_limit_of_successes() -> None:
@@ -209,7 +216,7 @@ def test_r4_a_poisonous_line_does_not_stop_a_model_that_works() -> None:
 def test_r4_refusals_of_everything_pause_it_though_old_requests_end_well() -> None:
     """R4: the key is revoked at 10.0; requests taken before end well for a long time yet."""
     pacer, sent = working(32), 0
-    while pacer.paused_since is None:
+    while pacer.paused_since is None and sent < 99:
         sent += 1
         heed(pacer, 10.0 + sent / 10, 10.0 + sent / 10 - 0.05, 401)
         heed(pacer, 10.0 + sent / 10, 9.0, 200)

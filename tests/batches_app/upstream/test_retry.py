@@ -158,6 +158,13 @@ def test_r4_a_refusal_that_only_this_line_gets_is_its_own() -> None:
     assert tries == [True, True, True, False]  # the first proves nothing: the upstream may have gone bad just then
 
 
+def test_r4_one_success_counts_against_the_line_once() -> None:
+    """R4: another line went well after the first refusal; since then the upstream has refused everybody."""
+    attempts = Attempts()
+    assert all(attempts.after(Verdict.OUTAGE, answer(401, started=10.0 * n), fresh=15.0) for n in range(1, 50))
+    assert attempts.refusals == 1
+
+
 def test_r4_a_success_begun_before_the_refusal_proves_nothing() -> None:
     """R4: a key is revoked, and requests taken earlier still end well, one after the other."""
     attempts = Attempts()

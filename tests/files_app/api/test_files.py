@@ -31,7 +31,7 @@ def test_list(owner: Tenant, stranger: Tenant) -> None:
 
 def test_empty_list(owner: Tenant) -> None:
     """F5: a list of nothing has its members too."""
-    empty = {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
+    empty: dict[str, Any] = {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
     assert owner.get("files").json() == empty
 
 

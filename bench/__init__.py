@@ -1,0 +1,1 @@
+"""What the service does in a second, and what it costs: `python -m bench` on a real installation on this machine."""

@@ -1,0 +1,48 @@
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bench import answering, lanes, transfers, validating
+from bench.report import Figure, table, write_json
+
+PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
+    "a": lanes.run,
+    "b": validating.run,
+    "c": transfers.run,
+    "d": answering.run_small_batches,
+    "e": answering.run_calls,
+}
+DESCRIPTION = """Measures a real installation on this machine, beside its goals: (a) requests to an upstream,
+(b) validation, (c) uploads and downloads, (d) a small batch, (e) GET /batches/{id}. On SQLite, or on DATABASE_URL."""
+
+
+def main() -> None:
+    options = _options()
+    figures: list[Figure] = []
+    for part in options.only:
+        start = time.monotonic()
+        print(f"({part}) …", end="", file=sys.stderr, flush=True)
+        figures += PARTS[part]()
+        print(f" {time.monotonic() - start:.0f} s", file=sys.stderr)
+    print(table(figures))
+    write_json(options.json, figures)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=DESCRIPTION)
+    parser.add_argument("--only", type=_parts, default=list(PARTS), metavar="a,b,…", help="these parts")
+    parser.add_argument("--json", type=Path, default=Path("bench/results.json"), metavar="FILE")
+    return parser.parse_args()
+
+
+def _parts(text: str) -> list[str]:
+    parts = text.split(",")
+    if unknown := set(parts) - set(PARTS):
+        raise argparse.ArgumentTypeError(f"no such part: {', '.join(sorted(unknown))}")
+    return parts
+
+
+if __name__ == "__main__":
+    main()

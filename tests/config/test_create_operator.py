@@ -1,0 +1,52 @@
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+
+pytestmark = pytest.mark.django_db
+
+
+def create(*arguments: str) -> dict[str, Any]:
+    out = StringIO()
+    call_command("create_operator", *arguments, "--json", stdout=out)
+    return dict(json.loads(out.getvalue()))
+
+
+def test_a_new_operator_gets_a_password_that_works() -> None:
+    made = create("ann")
+    operator = User.objects.get(username="ann")
+    assert operator.check_password(made["password"])
+    assert operator.is_staff
+
+
+def test_an_operator_who_exists_is_left_alone() -> None:
+    password = create("ann")["password"]
+    assert create("ann") == {"name": "ann", "created": False}
+    assert User.objects.get().check_password(password)
+
+
+def test_a_password_from_a_file_is_not_printed(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("correct horse battery\n")
+    assert create("ann", "--password-file", str(file)) == {"name": "ann", "created": True}
+    assert User.objects.get().check_password("correct horse battery")
+
+
+@pytest.mark.parametrize("content", [None, "", " \n"])
+def test_a_file_without_a_password_makes_no_operator(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(CommandError, match="--password-file"):
+        create("ann", "--password-file", str(file))
+    assert not User.objects.exists()
+
+
+@pytest.mark.parametrize("name", ["", "x" * 151, "a b\n"])
+def test_an_operator_needs_a_name_that_fits(name: str) -> None:
+    with pytest.raises(CommandError, match="name"):
+        create(name)
