@@ -1,8 +1,11 @@
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import psutil
 
 from bench import answering, lanes, transfers, validating
 from bench.report import Figure, table, write_json
@@ -24,10 +27,31 @@ def main() -> None:
     for part in options.only:
         start = time.monotonic()
         print(f"({part}) …", end="", file=sys.stderr, flush=True)
-        figures += PARTS[part]()
+        others = Others()
+        figures += [*PARTS[part](), others.figure(part)]
         print(f" {time.monotonic() - start:.0f} s", file=sys.stderr)
     print(table(figures))
     write_json(options.json, figures)
+
+
+class Others:
+    """How much of the machine other programs used meanwhile: with much of it, only CPU times and ratios count."""
+
+    def __init__(self) -> None:
+        self._before = self._busy_and_ours()
+
+    def figure(self, part: str) -> Figure:
+        busy, ours, at = (now - then for now, then in zip(self._busy_and_ours(), self._before, strict=True))
+        share = max(0.0, busy - ours) / at / (psutil.cpu_count() or 1) * 100
+        return Figure(part, "machine used by others meanwhile", share, "%")
+
+    @staticmethod
+    def _busy_and_ours() -> tuple[float, float, float]:
+        whole, own = psutil.cpu_times(), os.times()
+        busy = sum(whole) - whole.idle - whole.iowait
+        # The installation's processes have ended by now, and so are in ours.
+        ours = own.user + own.system + own.children_user + own.children_system
+        return busy, ours, time.monotonic()
 
 
 def _options() -> argparse.Namespace:

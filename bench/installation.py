@@ -1,9 +1,11 @@
 """The installation that a part measures, the bare programs beside it, and large inputs."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +37,20 @@ def measured(module: str, *arguments: object) -> dict[str, Any]:
     command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     return dict(json.loads(done.stdout))
+
+
+def durable_write(folder: Path, data: bytes, count: int = 1) -> float:
+    """Seconds that this disk takes, at the least, to keep `data` so often: the floor under whatever is durable."""
+    path = folder / "durable"
+    start = time.monotonic()
+    with path.open("wb") as file:
+        for _ in range(count):
+            file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    seconds = time.monotonic() - start
+    path.unlink()
+    return seconds
 
 
 def write_large(path: Path) -> None:

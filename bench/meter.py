@@ -12,6 +12,7 @@ from tests.stack import Stack
 _WORDS = {"gunicorn": "web", "lanes": "lanes", "control": "control", "cron": "cron", "up": "up"}
 _SAMPLE_EVERY = 0.05
 MB = 1_000_000
+FLAT = 10  # MB: memory that grows by less does not depend on the size of the work
 
 
 class Meter:

@@ -3,7 +3,8 @@
 import os
 import tempfile
 
-os.environ.setdefault("DATA_DIR", tempfile.mkdtemp(prefix="batchdesk-test-"))
+# One for each process: two of xdist's workers would find each other's files.
+os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="batchdesk-test-")
 if os.environ.get("TEST_DATABASE") == "postgres" and not os.environ.get("DATABASE_URL"):
     from tests import postgres
 

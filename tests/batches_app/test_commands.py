@@ -71,6 +71,8 @@ def test_a_model_is_taken_out_of_service_and_back_in() -> None:
         ("input_price", "-1", "--input-price must be 0 or more"),
         ("output_price", "NaN", "--output-price must be 0 or more"),
         ("output_price", "Infinity", "--output-price must be 0 or more"),
+        ("input_price", "1e999999", "--input-price has at most"),
+        ("input_price", "1e-999999", "--input-price has at most"),
         ("batch_discount", "1.1", "--batch-discount must be between 0 and 1"),
         ("batch_discount", "-0.1", "--batch-discount must be 0 or more"),
         ("max_concurrency", "0", "--max-concurrency"),

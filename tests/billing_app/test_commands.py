@@ -66,9 +66,9 @@ def test_what_is_not_named_stays_as_it_was() -> None:
         (["--token-limit", "=5"], "MODEL=N, not '=5'"),
         (["--token-limit", "m=-5"], "MODEL=N, not 'm=-5'"),
         (["--token-limit", "m=²"], "MODEL=N, not 'm=²'"),
-        (["--weight", "0"], "--weight must be at least 1"),
-        (["--weight", "-1"], "--weight must be at least 1"),
-        (["--weight", "40000"], "--weight"),
+        (["--weight", "0"], "--weight must be between 1 and 1000"),
+        (["--weight", "-1"], "--weight must be between 1 and 1000"),
+        (["--weight", "1001"], "--weight must be between 1 and 1000"),
         (["--token-limit", f"m={10**30}"], "--token-limit"),
     ],
 )

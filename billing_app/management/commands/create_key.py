@@ -8,6 +8,8 @@ from django.utils import timezone
 from billing_app import api_keys
 from billing_app.models import Account
 
+MOST_DAYS = 36_500
+
 
 class Command(BaseCommand):
     help = "Issues another API key to an account and prints it, once."
@@ -23,8 +25,10 @@ class Command(BaseCommand):
         if account is None:
             raise CommandError(f"There is no account '{options['account']}'. Create it with create_account.")
         days = options["expires_in_days"]
-        if days is not None and days < 1:
-            raise CommandError("--expires-in-days must be at least 1.")
+        if days is not None and not 1 <= days <= MOST_DAYS:
+            raise CommandError(f"--expires-in-days must be between 1 and {MOST_DAYS}.")
+        if len(options["name"]) > 100:
+            raise CommandError("--name has at most 100 characters.")
         expires_at = timezone.now() + timedelta(days=days) if days else None
         key, secret = api_keys.issue(account, name=options["name"], expires_at=expires_at)
         report = {"id": key.pk, "account": account.name, "key": secret}

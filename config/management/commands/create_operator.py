@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 
 class Command(BaseCommand):
@@ -20,10 +21,28 @@ class Command(BaseCommand):
         report: dict[str, Any] = {"name": name, "created": False}
         if not user_model.objects.filter(username=name).exists():
             file = options["password_file"]
-            password = file.read_text().strip() if file else secrets.token_urlsafe(12)
+            password = _password_from(file) if file else secrets.token_urlsafe(12)
+            _check_name(name)
             user_model.objects.create_superuser(name, password=password)
             report |= {"created": True} | ({} if file else {"password": password})
         self.stdout.write(json.dumps(report) if options["json"] else _sentence(report))
+
+
+def _password_from(file: Path) -> str:
+    try:
+        password = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"--password-file cannot be read: {error}") from None
+    if not password:
+        raise CommandError(f"--password-file {file} is empty.")
+    return password
+
+
+def _check_name(name: str) -> None:
+    try:
+        get_user_model()._meta.get_field("username").clean(name, None)
+    except ValidationError as error:
+        raise CommandError(f"The operator's name cannot be {name!r}: {error.messages[0]}") from None
 
 
 def _sentence(report: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 from django.db import OperationalError
 
-from files_app import blobs
+from files_app import blobs, retention
 from files_app.models import StoredFile
 from tests.tenants import LINE, Tenant, error_of
 
@@ -240,10 +240,14 @@ def test_idempotency_is_the_accounts_own(owner: Tenant, stranger: Tenant, disk: 
 
 @pytest.mark.django_db(transaction=True)
 def test_idempotency_after_deletion(owner: Tenant, disk: Disk) -> None:
-    """C5: a key whose file was deleted is free."""
+    """C5: a key whose file was deleted is free, also while a batch still needs the bytes."""
     first = owner.upload(key="k-1").json()["id"]
     owner.delete(f"files/{first}")
-    assert owner.upload(LINE * 2, key="k-1").json()["id"] != first
+    second = owner.upload(LINE * 2, key="k-1").json()["id"]
+    assert second != first
+    retention.hold(StoredFile.objects.get(public_id=second), "batch_1")
+    owner.delete(f"files/{second}")
+    assert owner.upload(LINE * 3, key="k-1").json()["id"] != second
 
 
 def test_failure_before_the_row(owner: Tenant, disk: Disk) -> None:
