@@ -58,6 +58,9 @@ def _figures(
     yield Figure("b", f"{name}: Checker", median(rates), "MB/s", at_least=least_rate, note=note)
     yield Figure("b", f"{name}: bare decode of readline", bare, "MB/s")
     yield Figure("b", f"{name}: Checker / bare", median(rates) / bare, "")
+    of_cpu = [median(size / each["cpu"] for each in program) for program in zip(*rounds, strict=True)]
+    note = f"bare {of_cpu[1]:,.0f}"
+    yield Figure("b", f"{name}: Checker, by CPU time", of_cpu[0], "MB/CPU-s", note=note)
     peak = max(ours["above_idle"] for ours, _ in rounds)
     note = f"idle {rounds[0][0]['idle']:.0f} MB"
     yield Figure("b", f"{name}: peak RSS above idle", peak, "MB", at_most=most_memory, note=note)
@@ -90,11 +93,11 @@ def main(what: str, path: str) -> None:
     work = {"checker": _check, "bare": _decode}[what]
     idle = own_memory_mb("VmRSS")
     reset_own_peak()
-    start = time.monotonic()
+    start, cpu = time.monotonic(), time.process_time()
     requests = work(Path(path))
-    seconds = time.monotonic() - start
+    seconds, cpu = time.monotonic() - start, time.process_time() - cpu
     above = own_memory_mb("VmHWM") - idle
-    result: dict[str, Any] = {"requests": requests, "seconds": seconds, "idle": idle, "above_idle": above}
+    result: dict[str, Any] = {"requests": requests, "seconds": seconds, "cpu": cpu, "idle": idle, "above_idle": above}
     print(json.dumps(result))
 
 

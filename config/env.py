@@ -6,6 +6,8 @@ with one sentence that names every variable at fault (`env.seal()` at the end of
 
 import os
 import secrets
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,12 +25,16 @@ def secret(name: str, kept_in: Path) -> str:
     value = env.str(name, "")
     if value:
         return str(value).strip()
-    try:
-        handle = os.open(kept_in, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return kept_in.read_text().strip()
-    with os.fdopen(handle, "w") as file:
-        file.write(secrets.token_urlsafe(48))
+    return kept_secret(kept_in)
+
+
+def kept_secret(kept_in: Path) -> str:
+    if not kept_in.exists():
+        # Linked whole: of two processes that start at once, neither reads what the other has not written yet.
+        with tempfile.NamedTemporaryFile("w", dir=kept_in.parent) as draft, suppress(FileExistsError):
+            draft.write(secrets.token_urlsafe(48))
+            draft.flush()
+            os.link(draft.name, kept_in)
     return kept_in.read_text().strip()
 
 

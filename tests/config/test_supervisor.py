@@ -113,7 +113,7 @@ Supervisor([program("worker", script="sleep 0.2")]).run()
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_stops_all_in_reverse_and_what_they_need_last(run: Callable[[str], Run], signal_number: int) -> None:
+def test_a_signal_stops_all_and_what_they_need_last(run: Callable[[str], Run], signal_number: int) -> None:
     slow = 'trap "sleep 0.5; echo stop {name} >> log; exit 0" TERM; while :; do sleep 0.05; done'
     started = run(f"""
 programs = [program("redis", is_foundation=True), program("worker", script='''{slow}'''), program("web")]

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from redis import Redis, RedisError
 
 from billing_app import api_keys
@@ -45,6 +45,7 @@ class Command(BaseCommand):
             call_command("migrate", verbosity=0)
         except OperationalError as error:
             raise CommandError(f"The database cannot be used: {error}".strip()) from None
+        _leave_database()
         call_command("collectstatic", verbosity=0, interactive=False)
         programs = _programs(host, port, options["workers"])
         status = Supervisor(programs, on_ready=lambda: self._announce(host, port)).run()
@@ -62,6 +63,7 @@ class Command(BaseCommand):
                 f"Shown once, so keep them:\n  operator  admin / {password}\n  API key   {key}  (account 'default')"
             )
         self.stdout.flush()
+        _leave_database()
 
 
 def _use_data_dir(folder: Path) -> None:
@@ -101,6 +103,12 @@ def _refuse_silent_redis(url: str | None) -> None:
             raise CommandError("No Redis answers at REDIS_URL. Start it, or unset REDIS_URL to have one started here.")
     except ValueError as error:
         raise CommandError(f"REDIS_URL cannot be used: {error}") from None
+
+
+def _leave_database() -> None:
+    """The supervisor forks: no thread of a connection pool may run in it then."""
+    connection.close()
+    getattr(connection, "close_pool", lambda: None)()  # PostgreSQL's alone
 
 
 def _programs(host: str, port: int, workers: int) -> list[Program]:
