@@ -69,7 +69,8 @@ def sweep_orphans(now: datetime) -> int:
     days = [now.astimezone(UTC) - timedelta(days=days) for days in range(ORPHAN_DAYS + 1)]
     swept = 0
     for day in days:
-        for names in _in_chunks(_stored_under(f"{FOLDER}/{day:%Y-%m-%d}")):
+        folder = f"{FOLDER}/{day:%Y-%m-%d}"
+        for names in _in_chunks(f"{folder}/{name}" for name in blobs.names_in(folder)):
             known = set(StoredFile.objects.filter(blob__in=names).values_list("blob", flat=True))
             orphans = [name for name in names if name not in known and _is_older(name, before)]
             for name in orphans:
@@ -105,14 +106,6 @@ def _remove(files: QuerySet[StoredFile]) -> int:
         file.delete()
         removed += 1
     return removed
-
-
-def _stored_under(folder: str) -> Iterator[str]:
-    try:
-        names = default_storage.listdir(folder)[1]
-    except FileNotFoundError:
-        return
-    yield from (f"{folder}/{name}" for name in names)
 
 
 def _is_older(name: str, before: datetime) -> bool:
