@@ -5,16 +5,11 @@ from batches_app.api.metadata import read_metadata
 from batches_app.api.windows import SUPPORTED, parse_window
 from batches_app.lifecycle import NewBatch
 from batches_app.models import Batch, ServedModel
+from batches_app.models.routing import TEST_ENDPOINT, UPSTREAM_ENDPOINTS
 from config.api.errors import InvalidType, InvalidValue
 from config.api.fields import expires_after, idempotency_key, required_string, unix
 
-ENDPOINTS = (
-    "/v1/chat/completions",
-    "/v1/embeddings",
-    "/v1/completions",
-    "/v1/responses",
-    "/v1/chat/ds-test",
-)
+ENDPOINTS = (*UPSTREAM_ENDPOINTS, TEST_ENDPOINT)
 ID_LENGTH = 64  # of the column; no id of ours is longer
 
 

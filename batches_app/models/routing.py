@@ -1,6 +1,10 @@
 from django.db import models
 from django.utils import timezone
 
+# What an upstream can serve; the test model, which is built in, has one of its own.
+UPSTREAM_ENDPOINTS = ("/v1/chat/completions", "/v1/embeddings", "/v1/completions", "/v1/responses")
+TEST_ENDPOINT = "/v1/chat/ds-test"
+
 
 class ServedModel(models.Model):
     """A public model name and the upstream that serves it."""

@@ -10,10 +10,10 @@ from django.utils import timezone
 
 from batches_app import routing
 from batches_app.models import ServedModel
+from batches_app.models.routing import UPSTREAM_ENDPOINTS
 from billing_app.pricing import Rates
 
 MOST_CONCURRENCY = 100_000  # each lane of it is a row: a slip of the finger must not make millions
-ENDPOINTS = ("/v1/chat/completions", "/v1/embeddings", "/v1/completions", "/v1/responses")
 
 
 class Command(BaseCommand):
@@ -24,7 +24,7 @@ class Command(BaseCommand):
         parser.add_argument("--upstream-url", required=True, help="base URL, such as http://vllm:8000/v1")
         parser.add_argument("--upstream-model", default="", help="its name there, if another")
         parser.add_argument("--upstream-key-env", default="", metavar="VAR", help="environment variable with the key")
-        parser.add_argument("--endpoint", action="append", required=True, choices=ENDPOINTS, dest="endpoints")
+        parser.add_argument("--endpoint", action="append", required=True, choices=UPSTREAM_ENDPOINTS, dest="endpoints")
         parser.add_argument("--input-price", required=True, help="per million tokens, real time")
         parser.add_argument("--output-price", required=True, help="per million tokens, real time")
         parser.add_argument("--batch-discount", default="0.5", help="factor on the real-time price (default 0.5)")
@@ -85,7 +85,7 @@ def _is_base_url(url: str) -> bool:
     except ValueError:  # a port that is no number, a bracket that stays open
         return False
     # The endpoint is appended to it.
-    is_base = not parts.query and not parts.fragment and not parts.path.rstrip("/").endswith(ENDPOINTS)
+    is_base = not parts.query and not parts.fragment and not parts.path.rstrip("/").endswith(UPSTREAM_ENDPOINTS)
     return parts.scheme in ("http", "https") and has_host and is_base and len(url) <= 500
 
 
