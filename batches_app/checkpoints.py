@@ -8,7 +8,7 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import F
 
-from batches_app import lanes, results
+from batches_app import lanes, lifecycle, results
 from batches_app.lanes import HeldLane, Report
 from batches_app.models import Batch, Checkpoint, Shard
 from batches_app.states import Status
@@ -65,15 +65,19 @@ def flush(
     """
     for window in windows:
         window.store()
-    refused = set()
+    refused: set[int] = set()
     with transaction.atomic():
         lanes.renew(held, report, now=now)
+        usages: list[ledger.Usage] = []
         # In the order of ids, as every lane does: two lanes with the same two batches would deadlock otherwise.
         for window in sorted(windows, key=lambda window: window.batch.id):
             if Checkpoint.objects.filter(blob=window.blob).exists():
                 continue  # the last try did commit; only the answer was lost
-            if not _commit(held, window, now):
+            if not _commit(held, window, usages, now):
                 refused.add(window.batch.id)
+        # After the batches: the locks of balances are the last that are taken.
+        for batch_id in sorted(ledger.record(usages, now=now)):
+            lifecycle.stop_uncovered(batch_id, now=now)
         if shards_done:
             lanes.shards_of(held).filter(pk__in=shards_done).exclude(batch_id__in=refused).update(
                 state=Shard.State.DONE
@@ -84,7 +88,8 @@ def flush(
     return frozenset(refused)
 
 
-def _commit(held: HeldLane, window: Window, now: datetime) -> bool:
+def _commit(held: HeldLane, window: Window, usages: list[ledger.Usage], now: datetime) -> bool:
+    """Adds what is to be charged to `usages`. False: the batch takes no more results."""
     succeeded = [result for result in window.results if result.succeeded]
     billed = [result.tokens for result in succeeded if result.tokens is not None]
     tokens = sum(billed, Tokens())
@@ -111,7 +116,7 @@ def _commit(held: HeldLane, window: Window, now: datetime) -> bool:
         created_at=now,
     )
     if billed:
-        ledger.record([_usage(window, len(billed), tokens)], now=now)
+        usages.append(_usage(window, len(billed), tokens))
     return True
 
 

@@ -20,6 +20,7 @@ from batches_app.models import Batch, Shard
 from batches_app.request_lines import parse_request
 from batches_app.results import ErrorCode, Outcome
 from batches_app.states import ENDING, Status
+from billing_app import quotas
 from config.api import ids
 from files_app import blobs, jsonl
 from files_app.models import StoredFile
@@ -87,6 +88,7 @@ class ResultFile:
         if not self.blob:
             return ""
         expires_after = self.batch.output_expires_after
+        quotas.keep(self.batch.account, files=1, size=self.size)
         row = StoredFile.objects.create(
             public_id=ids.output_file_id(),
             account_id=self.batch.account_id,

@@ -1,6 +1,7 @@
 """A batch from creation to its end: the only writer of `Batch.status`."""
 
 import hashlib
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,9 +15,12 @@ from django.db.models import Exists, F, OuterRef, Q
 from batches_app import queue
 from batches_app.models import Batch, ServedModel, Shard
 from batches_app.states import ALLOWED_FROM, ENDING, STAMPED, Status
+from billing_app import ledger
 from billing_app.models import Account, APIKey, Price
 from files_app import retention
 from files_app.models import StoredFile
+
+log = logging.getLogger(__name__)
 
 
 class NotCancellable(Exception):
@@ -101,6 +105,13 @@ def cancel(batch: Batch, *, now: datetime) -> Batch:
     return batch
 
 
+def stop_uncovered(public_id: str, *, now: datetime) -> None:
+    """What the batch used went beyond its hold and the account's credit: nothing more is sent."""
+    for batch in Batch.objects.filter(public_id=public_id, status=Status.IN_PROGRESS):
+        log.warning("%s is cancelled: the credit of its account is used up.", batch)
+        cancel(batch, now=now)
+
+
 def expire(batch: Batch, *, now: datetime) -> bool:
     """B10. Lines in flight may still come in until the batch is sealed."""
     with transaction.atomic():
@@ -152,6 +163,7 @@ def conclude(batch: Batch, to: Status, *, now: datetime, output_file_id: str, er
     more; the ledger and the files are."""
     if not move(batch.pk, to, now=now, output_file_id=output_file_id, error_file_id=error_file_id):
         return False
+    ledger.release_hold(batch.account_id, batch.public_id, now=now)
     retention.release(batch.public_id)
     batch.checkpoints.all().delete()
     batch.shards.all().delete()

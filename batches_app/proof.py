@@ -13,7 +13,7 @@ from batches_app import results
 from batches_app.models import Batch
 from batches_app.states import TERMINAL
 from billing_app import ledger
-from billing_app.models import UsageEntry
+from billing_app.models import LedgerEntry
 from billing_app.pricing import Tokens, charge
 from files_app import blobs, jsonl
 from files_app.models import StoredFile
@@ -49,7 +49,7 @@ def prove_all() -> Iterator[Proof]:
         yield prove(batch) if batch.status in TERMINAL else _prove_running(batch.pk)
     known = Batch.objects.values("public_id")
     for batch_id in (
-        UsageEntry.objects.exclude(batch_id__in=known).order_by().values_list("batch_id", flat=True).distinct()
+        LedgerEntry.objects.exclude(batch_id__in=known).order_by().values_list("batch_id", flat=True).distinct()
     ):
         bill = ledger.bill(batch_id)
         yield Proof(batch_id, False, bill.tokens, Tokens(), bill.charged, Decimal(0), 0)

@@ -10,6 +10,7 @@ from django.db.models import Exists, OuterRef, Q
 from batches_app import checkpoints, lanes, lifecycle, queue
 from batches_app.models import Batch, Shard
 from batches_app.states import ENDING, TERMINAL, Status
+from billing_app import quotas
 from files_app import blobs, retention
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def ring_unheard_lanes(_now: datetime) -> None:
 
 
 def remove_files(now: datetime) -> None:
+    quotas.give_back_expired(now)
     retention.expire_due(now)
     retention.remove_unheld(REMOVALS)
 

@@ -11,6 +11,8 @@ import msgspec
 
 Members = dict[str, object]
 
+INTEGER_DIGITS = 1_000
+
 _LINE_MEMBERS = ("custom_id", "method", "url", "body")
 _BODY_MEMBERS = ("model", "stream", "enable_thinking", "input")
 
@@ -142,12 +144,16 @@ def _object(pairs: list[tuple[str, Any]]) -> _Object:
 
 def _parse(raw: bytes) -> object:
     try:
-        # Integers as floats: int() refuses 5,000 digits, and no number is looked at for its value.
-        return json.loads(raw.decode(), object_pairs_hook=_object, parse_int=float, parse_constant=_refuse_constant)
+        return json.loads(raw.decode(), object_pairs_hook=_object, parse_int=_number, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise InvalidLineError(f"Invalid UTF-8 at byte {error.start + 1} of the line.") from None
     except json.JSONDecodeError as error:
         raise InvalidLineError(f"Invalid JSON at column {error.colno}: {error.msg}.") from None
+
+
+def _number(digits: str) -> int | float:
+    """int() refuses 5,000 digits; of a number that long nobody wants the exact value."""
+    return int(digits) if len(digits) <= INTEGER_DIGITS else float(digits)
 
 
 def _refuse_constant(name: str) -> NoReturn:

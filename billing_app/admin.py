@@ -5,7 +5,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from billing_app import api_keys
-from billing_app.models import Account, APIKey, EnqueuedTokenLimit, Price, UsageEntry
+from billing_app.models import Account, APIKey, EnqueuedTokenLimit, LedgerEntry, Price
 from billing_app.models.fields import ExactDecimalField
 from config.admin_base import AddOnlyAdmin, ModelAdmin, ReadOnlyAdmin, TabularInline
 
@@ -52,8 +52,8 @@ class PriceAdmin(AddOnlyAdmin):
     formfield_overrides = {ExactDecimalField: {"form_class": forms.DecimalField, "min_value": 0}}
 
 
-@admin.register(UsageEntry)
-class UsageEntryAdmin(ReadOnlyAdmin):
+@admin.register(LedgerEntry)
+class LedgerEntryAdmin(ReadOnlyAdmin):
     list_display = ["created_at", "account", "batch_id", "model_name", "requests", "amount"]
     list_filter = ["account", "model_name"]
     list_select_related = ["account"]

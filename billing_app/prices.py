@@ -23,6 +23,7 @@ def set_price(model_name: str, rates: Rates, now: datetime) -> tuple[Price, bool
         input_price=rates.input,
         output_price=rates.output,
         batch_discount=rates.batch_discount,
+        cached_input_price=rates.cached_input,
         currency=rates.currency,
         effective_from=now,
     ), True

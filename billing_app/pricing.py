@@ -1,7 +1,9 @@
 """What tokens cost. Exact: amounts are rounded only where money is shown (M5)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from functools import reduce
 
 # Decimal's default context rounds to 28 digits without a word. This one has room, and raises rather than round.
 _EXACT = Context(prec=200, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
@@ -33,23 +35,46 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Prices per million tokens; a batch pays `batch_discount` times the real-time price."""
+    """Prices per million tokens; a batch pays `batch_discount` times the real-time price. `cached_input` is the price
+    of input tokens that the upstream had in its cache: the input price, unless it is set."""
 
     input: Decimal
     output: Decimal
     batch_discount: Decimal
     currency: str = "USD"
+    cached_input: Decimal | None = None
+
+    @property
+    def is_free(self) -> bool:
+        return not (self.input or self.output or self.cached_input) or not self.batch_discount
 
 
 def list_amount(tokens: Tokens, rates: Rates) -> Decimal:
     """The real-time price of `tokens`, unrounded (M5). Raises decimal.Inexact beyond 200 digits."""
-    input_amount = _EXACT.multiply(rates.input, tokens.input)
-    return _EXACT.scaleb(_EXACT.add(input_amount, _EXACT.multiply(rates.output, tokens.output)), _PER_MILLION)
+    amount = _EXACT.multiply(rates.output, tokens.output)
+    if rates.cached_input is None:
+        amount = _EXACT.add(amount, _EXACT.multiply(rates.input, tokens.input))
+    else:
+        amount = _EXACT.add(amount, _EXACT.multiply(rates.input, tokens.input - tokens.cached))
+        amount = _EXACT.add(amount, _EXACT.multiply(rates.cached_input, tokens.cached))
+    return _EXACT.scaleb(amount, _PER_MILLION)
 
 
 def charge(tokens: Tokens, rates: Rates) -> Decimal:
     """What a batch pays for `tokens`: the real-time price times the discount, unrounded (M1, M5)."""
     return _EXACT.multiply(list_amount(tokens, rates), rates.batch_discount)
+
+
+def add(amounts: Iterable[Decimal]) -> Decimal:
+    """Their sum, unrounded: Python's own `sum` rounds to 28 digits."""
+    return reduce(_EXACT.add, amounts, Decimal(0))
+
+
+def plain(amount: Decimal) -> str:
+    """All its digits and no other: no exponent, no zeros at the end, no minus before zero."""
+    text = format(amount, "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text in ("", "-", "-0") else text
 
 
 def round_money(amount: Decimal, places: int = 2) -> Decimal:

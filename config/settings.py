@@ -120,6 +120,33 @@ CONTEXT_BYTES_PER_TOKEN = 16
 MAX_VALIDATION_ERRORS = 1_000
 BATCH_VISIBLE_DAYS = 30  # B6
 
+# Quotas of a new account (F9); an account's own are edited in the admin
+QUOTA_FILES = 10_000
+QUOTA_BYTES = 100 * 1024**3
+RESERVATION_SECONDS = 3600.0  # after which an upload under way is taken for dead
+
+# Requests an account may make in a minute (B9); an account's own are edited in the admin
+RATE_LIMITS = {
+    "files.create": 600,
+    "files.list": 300,
+    "files.retrieve": 1000,
+    "files.delete": 1000,
+    "files.content": 600,
+    "batches.create": 300,
+    "batches.list": 100,
+    "batches.retrieve": 1000,
+    "batches.cancel": 1000,
+    "batches.estimate": 60,
+    "models": 600,
+    "usage": 60,
+}
+
+# Money
+CURRENCY = env.str("CURRENCY", "USD", validate=validate.Regexp("^[A-Z]{3}$"))
+BUDGET_ALERTS = (50, 80, 100)  # per cent
+HOLD_BYTES_PER_TOKEN = 2  # of a prepaid batch's worst case: text of any language has more bytes a token
+HOLD_OUTPUT_TOKENS = 4096  # of a request that sets no limit, on a model that has none set either
+
 # How batches run (seconds, bytes)
 SHARD_REQUESTS = 256
 SHARD_BYTES = 8 * 1024 * 1024

@@ -11,6 +11,7 @@ from django.core.files.storage import default_storage
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
+from billing_app import quotas
 from files_app import blobs
 from files_app.models import FileHold, StoredFile
 
@@ -42,14 +43,21 @@ def release(holder: str) -> None:
 
 def delete_file(file: StoredFile, *, now: datetime) -> bool:
     """False: somebody else deleted it."""
-    marked = StoredFile.objects.visible().filter(pk=file.pk).update(deleted_at=now, idempotency_key=None)
-    if marked:
-        _remove_on_commit([file.pk])
+    with transaction.atomic():
+        marked = StoredFile.objects.visible().filter(pk=file.pk).update(deleted_at=now, idempotency_key=None)
+        if marked:
+            quotas.keep(file.account, files=-1)  # its bytes count until they are gone (F6)
+            _remove_on_commit([file.pk])
     return marked == 1
 
 
 def expire_due(now: datetime) -> int:
-    due = StoredFile.objects.visible().filter(expires_at__lte=now).order_by("expires_at")[:EXPIRED_AT_ONCE]
+    due = (
+        StoredFile.objects.visible()
+        .select_related("account")
+        .filter(expires_at__lte=now)
+        .order_by("expires_at")[:EXPIRED_AT_ONCE]
+    )
     return sum(delete_file(file, now=now) for file in due)
 
 
@@ -91,7 +99,7 @@ def _remove_these(files: list[int]) -> None:
 
 def _unheld() -> QuerySet[StoredFile]:
     held = Exists(FileHold.objects.filter(file=OuterRef("pk")))
-    return StoredFile.objects.exclude(deleted_at=None).filter(~held)
+    return StoredFile.objects.select_related("account").exclude(deleted_at=None).filter(~held)
 
 
 def _remove(files: QuerySet[StoredFile]) -> int:
@@ -103,7 +111,9 @@ def _remove(files: QuerySet[StoredFile]) -> int:
         except Exception:  # whatever the storage raises, the other files are not to wait for this one
             logger.exception("Blob %s of file %s could not be deleted", file.blob, file)
             continue
-        file.delete()
+        with transaction.atomic():
+            if file.delete()[0]:  # no row: somebody else removed it and counted that
+                quotas.keep(file.account, size=-file.bytes)
         removed += 1
     return removed
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -13,7 +14,8 @@ from django.db import IntegrityError, InterfaceError, OperationalError, transact
 from django.http.multipartparser import MultiPartParser, MultiPartParserError
 from rest_framework.parsers import BaseParser, DataAndFiles
 
-from billing_app.models import Account
+from billing_app import quotas
+from billing_app.models import Account, Reservation
 from config.api.body import Body
 from config.api.errors import ApiError, BadRequest
 from files_app import blobs, retention
@@ -139,14 +141,39 @@ class Upload:
     expires_after: int | None = None  # seconds
     idempotency_key: str | None = None
 
+    @property
+    def size(self) -> int:
+        return self.content.size or 0
 
-def store_upload(account: Account, upload: Upload, *, now: datetime) -> StoredFile:
-    """F1, C5. First the bytes, then the row that names them: nothing half-written is ever visible."""
+
+def is_repeated(account: Account, idempotency_key: str | None) -> bool:
+    """C5: an upload with this key is here already. To send it again takes no room."""
+    return idempotency_key is not None and _with_key(account, idempotency_key) is not None
+
+
+def store_upload(account: Account, upload: Upload, room: Reservation | None, *, now: datetime) -> StoredFile:
+    """F1, F9, C5. First the bytes, then the row that names them: nothing half-written is ever visible.
+
+    Without `room` only what is here already can be stored. Raises quotas.QuotaReached.
+    """
     if earlier := _earlier(account, upload):
         return earlier
+    with _room(account, upload, room, now) as reservation:
+        return _store(account, upload, reservation, now)
+
+
+def _room(
+    account: Account, upload: Upload, room: Reservation | None, now: datetime
+) -> AbstractContextManager[Reservation]:
+    # The file of this key may have been deleted since: then this upload needs room of its own after all.
+    return nullcontext(room) if room else quotas.reserved(account, upload.size, now=now)
+
+
+def _store(account: Account, upload: Upload, room: Reservation, now: datetime) -> StoredFile:
     blob = blobs.write(f"{retention.FOLDER}/{now.astimezone(UTC):%Y-%m-%d}", upload.content)
     try:
         with transaction.atomic():
+            quotas.use(room, upload.size)
             return _insert(account, upload, blob, now)
     except IntegrityError:
         retention.discard(blob)
@@ -165,7 +192,7 @@ def _insert(account: Account, upload: Upload, blob: str, now: datetime) -> Store
         account=account,
         purpose=upload.purpose,
         filename=upload.filename,
-        bytes=upload.content.size or 0,
+        bytes=upload.size,
         sha256=upload.sha256,
         blob=blob,
         idempotency_key=upload.idempotency_key,
@@ -177,7 +204,7 @@ def _insert(account: Account, upload: Upload, blob: str, now: datetime) -> Store
 def _earlier(account: Account, upload: Upload) -> StoredFile | None:
     if upload.idempotency_key is None:
         return None
-    file = StoredFile.objects.visible().filter(account=account, idempotency_key=upload.idempotency_key).first()
+    file = _with_key(account, upload.idempotency_key)
     if file is None:
         return None
     seconds = (file.expires_at - file.created_at).total_seconds() if file.expires_at else None
@@ -189,3 +216,7 @@ def _earlier(account: Account, upload: Upload) -> StoredFile | None:
     ):
         raise IdempotencyConflict
     return file
+
+
+def _with_key(account: Account, idempotency_key: str) -> StoredFile | None:
+    return StoredFile.objects.visible().filter(account=account, idempotency_key=idempotency_key).first()

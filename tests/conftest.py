@@ -2,8 +2,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.db import connection
+from django.test import TransactionTestCase
 
-from billing_app import authentication
+from billing_app import authentication, immutability
 from tests.fake_upstream import FakeUpstream
 from tests.stack import Stack
 
@@ -11,6 +13,25 @@ from tests.stack import Stack
 @pytest.fixture(autouse=True)
 def _no_remembered_keys() -> None:
     authentication.forget()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _tests_may_empty_the_database() -> Iterator[None]:
+    """Between two tests that commit, Django empties every table; the triggers of some would refuse it."""
+    empty = TransactionTestCase._fixture_teardown  # type: ignore[attr-defined]  # private: there is no hook for it
+
+    def teardown(self: TransactionTestCase) -> None:
+        with connection.schema_editor() as editor:
+            immutability.unprotect_all(None, editor)
+        try:
+            empty(self)
+        finally:
+            with connection.schema_editor() as editor:
+                immutability.protect_all(None, editor)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", teardown)
+        yield
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from batches_app.models import Batch, Lane, ServedModel, Shard
 from batches_app.states import Status
+from billing_app import quotas
 from billing_app.models import Account, Price
 from files_app.models import StoredFile
 
@@ -48,6 +49,7 @@ class PriceFactory(factory.django.DjangoModelFactory[Price]):
 class StoredFileFactory(factory.django.DjangoModelFactory[StoredFile]):
     class Meta:
         model = StoredFile
+        skip_postgeneration_save = True
 
     account = factory.SubFactory(AccountFactory)
     purpose = "batch"
@@ -55,6 +57,10 @@ class StoredFileFactory(factory.django.DjangoModelFactory[StoredFile]):
     bytes = 1
     sha256 = ""
     blob = factory.Sequence(lambda n: f"files/none/{n}")
+
+    @factory.post_generation
+    def counted(self, create: bool, extracted: object, **_: object) -> None:
+        quotas.keep(self.account, files=1, size=self.bytes)
 
 
 class BatchFactory(factory.django.DjangoModelFactory[Batch]):

@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import timezone
 
 from batches_app.models import Batch
-from billing_app import api_keys
+from billing_app import api_keys, quotas
 from billing_app.models import Account
 from config.api import ids
 from files_app import blobs
@@ -63,6 +63,7 @@ class Tenant:
     def has_file(self, content: bytes = LINE, **columns: Any) -> StoredFile:
         defaults = {"filename": "in.jsonl", "purpose": "batch", "sha256": uuid.uuid4().hex}
         blob = blobs.write(f"files/{timezone.now():%Y-%m-%d}", content)
+        quotas.keep(self.account, files=1, size=len(content))
         return StoredFile.objects.create(account=self.account, blob=blob, bytes=len(content), **(defaults | columns))
 
     def has_result(self, content: bytes, filename: str = "batch_1_output.jsonl") -> StoredFile:

@@ -18,7 +18,7 @@ def create(apps, schema_editor):
 
 def remove(apps, schema_editor):
     apps.get_model("batches_app", "ServedModel").objects.filter(name=NAME).delete()
-    apps.get_model("billing_app", "Price").objects.filter(model_name=NAME).delete()
+    # Its price stays: prices are never deleted.
 
 
 class Migration(migrations.Migration):

@@ -1,4 +1,29 @@
-from billing_app.models.accounts import Account, APIKey, EnqueuedTokenLimit
-from billing_app.models.ledger import Price, UsageEntry
+from billing_app.models.accounts import Account, APIKey, EnqueuedTokenLimit, RateLimit
+from billing_app.models.audit import AuditEntry
+from billing_app.models.ledger import (
+    Balance,
+    BudgetAlert,
+    ClosedMonth,
+    Hold,
+    LedgerEntry,
+    MonthlySpend,
+    Price,
+)
+from billing_app.models.storage import Reservation, StorageUse
 
-__all__ = ["APIKey", "Account", "EnqueuedTokenLimit", "Price", "UsageEntry"]
+__all__ = [
+    "APIKey",
+    "Account",
+    "AuditEntry",
+    "Balance",
+    "BudgetAlert",
+    "ClosedMonth",
+    "EnqueuedTokenLimit",
+    "Hold",
+    "LedgerEntry",
+    "MonthlySpend",
+    "Price",
+    "RateLimit",
+    "Reservation",
+    "StorageUse",
+]

@@ -4,11 +4,15 @@ from typing import Any
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from billing_app.pricing import plain
+
 
 class ExactDecimalField(models.Field):  # type: ignore[type-arg]  # django-stubs has no short way to say "Decimal in, Decimal out"
     """A decimal of any precision, kept exactly.
 
-    Django's DecimalField is a float in SQLite, which holds 15 digits; half a price times a token has more.
+    Django's DecimalField is a float in SQLite, which holds 15 digits; half a price times a token has more. There
+    it is text, written in the one shortest way, so that a comparison with 0 or 1 is right (for constraints); other
+    comparisons and sums are for Python.
     """
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str:
@@ -25,4 +29,7 @@ class ExactDecimalField(models.Field):  # type: ignore[type-arg]  # django-stubs
 
     def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
         value = self.to_python(value)
-        return value if value is None or connection.vendor == "postgresql" else format(value, "f")
+        if value is None:
+            return None
+        text = plain(value)
+        return Decimal(text) if connection.vendor == "postgresql" else text

@@ -1,18 +1,25 @@
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
+
 from django.conf import settings
 from django.http import HttpResponseBase
 from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from billing_app import quotas
 from billing_app.authentication import account_of
-from config.api.errors import BadRequest, Conflict, NotFound
+from billing_app.models import Account, Reservation
+from config.api.body import declared_length
+from config.api.errors import BadRequest, Conflict, NotFound, QuotaExceeded
+from config.api.fields import idempotency_key
 from config.api.pagination import paginate, read_page
 from config.api.views import ApiView, fields_of
 from files_app import retention
 from files_app.api.downloads import download
 from files_app.api.serializers import file_as_wire, read_upload
 from files_app.models import StoredFile, StoredFileQuerySet
-from files_app.uploads import IdempotencyConflict, UploadParser, store_upload
+from files_app.uploads import MULTIPART_SLACK, IdempotencyConflict, UploadParser, is_repeated, store_upload
 
 LIST_LIMIT = 10_000  # F5
 
@@ -28,9 +35,13 @@ class Files(ApiView):
         return Response(paginate(rows, page, file_as_wire, anchors=anchors))
 
     def post(self, request: Request) -> Response:
+        account, now = account_of(request), timezone.now()
         try:
-            upload = read_upload(fields_of(request), request.META)
-            file = store_upload(account_of(request), upload, now=timezone.now())
+            with _room(request, account, now) as room:
+                upload = read_upload(fields_of(request), request.META)
+                file = store_upload(account, upload, room, now=now)
+        except quotas.QuotaReached as error:
+            raise QuotaExceeded(str(error)) from None
         except IdempotencyConflict:
             raise Conflict(
                 "Idempotency conflict: this Idempotency-Key was used before with another upload.",
@@ -55,6 +66,14 @@ class FileContent(ApiView):
         if file.purpose != StoredFile.Purpose.BATCH_OUTPUT and not settings.ALLOW_INPUT_DOWNLOAD:
             raise BadRequest(f"Not allowed to download files of purpose: {file.purpose}")
         return download(file, request)
+
+
+def _room(request: Request, account: Account, now: datetime) -> AbstractContextManager[Reservation | None]:
+    """F9: reserved before the body is read, by what is certain then: the file is not smaller than that."""
+    if is_repeated(account, idempotency_key(request.META)):
+        return nullcontext()
+    announced = declared_length(request.META) or 0
+    return quotas.reserved(account, min(max(0, announced - MULTIPART_SLACK), settings.MAX_FILE_BYTES), now=now)
 
 
 def _files(request: Request) -> StoredFileQuerySet:

@@ -12,9 +12,9 @@ from batches_app.checkpoints import BatchFacts, LineResult, Window
 from batches_app.lanes import HeldLane, LeaseLost, Report
 from batches_app.models import Batch, Checkpoint, Lane, Shard
 from billing_app import ledger
-from billing_app.models import UsageEntry
+from billing_app.models import LedgerEntry
 from billing_app.pricing import Tokens
-from tests.factories import BatchFactory, LaneFactory, ShardFactory
+from tests.factories import BatchFactory, LaneFactory, PriceFactory, ShardFactory
 
 pytestmark = pytest.mark.django_db
 NOW = timezone.now()
@@ -71,7 +71,7 @@ def test_a_holder_that_lost_its_lane_commits_nothing(shard: Shard) -> None:
     with pytest.raises(LeaseLost):
         checkpoints.flush(late, [_window(shard, _success(1))], [], Report(), now=NOW)
     assert not Checkpoint.objects.exists()
-    assert not UsageEntry.objects.exists()
+    assert not LedgerEntry.objects.exists()
 
 
 def test_a_sealed_batch_takes_no_more_results(shard: Shard) -> None:
@@ -79,7 +79,7 @@ def test_a_sealed_batch_takes_no_more_results(shard: Shard) -> None:
     window = _window(shard, _success(1))
     refused = checkpoints.flush(_held(shard), [window], [shard.pk], Report(), now=NOW)
     assert refused == {shard.batch_id}
-    assert not UsageEntry.objects.exists()
+    assert not LedgerEntry.objects.exists()
     assert not default_storage.exists(window.blob)
     shard.refresh_from_db()
     assert shard.state == Shard.State.RUNNING
@@ -91,14 +91,14 @@ def test_a_flush_whose_answer_was_lost_can_be_tried_again(shard: Shard) -> None:
     for _ in range(2):
         checkpoints.flush(_held(shard), [window], [], Report(), now=NOW)
     assert Batch.objects.get(pk=shard.batch_id).completed == 1
-    assert UsageEntry.objects.count() == 1
+    assert LedgerEntry.objects.count() == 1
 
 
 def test_the_ledger_bills_a_fact_once(shard: Shard) -> None:
     """M4: the database proves it."""
     window = _window(shard, _success(1))
     checkpoints.flush(_held(shard), [window], [], Report(), now=NOW)
-    entry = UsageEntry.objects.get()
+    entry = LedgerEntry.objects.get()
     entry.pk = None
     with pytest.raises(IntegrityError):
         entry.save(force_insert=True)
@@ -106,10 +106,8 @@ def test_the_ledger_bills_a_fact_once(shard: Shard) -> None:
 
 def test_an_amount_keeps_every_digit(shard: Shard) -> None:
     """M5: unrounded, also where a float would round."""
-    assert shard.batch.price is not None
-    shard.batch.price.input_price = Decimal("123456.123456789")
-    shard.batch.price.save()
+    shard.batch.price = PriceFactory(input_price=Decimal("123456.123456789"))
     window = _window(shard, _success(1, Tokens(99_999_999, 0, 1)))
     checkpoints.flush(_held(shard), [window], [], Report(), now=NOW)
     exact = (99_999_999 * Decimal("123456.123456789") + Decimal("0.60")) / 2 / 1_000_000
-    assert UsageEntry.objects.get().amount == exact
+    assert LedgerEntry.objects.get().amount == -exact

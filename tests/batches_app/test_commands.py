@@ -16,7 +16,7 @@ GIVEN = {
     "--upstream-url": "http://vllm:8000/v1",
     "--endpoint": CHAT,
     "--input-price": "0.15",
-    "--output-price": "0.60",
+    "--output-price": "0.6",
     "--max-concurrency": "32",
 }
 
@@ -39,7 +39,7 @@ def test_a_model_is_served_with_what_was_given() -> None:
     assert (model.upstream_url, model.upstream_key_env) == ("http://vllm:8000/v1", "VLLM_KEY")
     assert (model.context_tokens, model.max_concurrency, model.is_enabled) == (8192, 32, True)
     assert price is not None
-    assert [str(x) for x in (price.input_price, price.output_price, price.batch_discount)] == ["0.15", "0.60", "0.5"]
+    assert [str(x) for x in (price.input_price, price.output_price, price.batch_discount)] == ["0.15", "0.6", "0.5"]
 
 
 def test_the_same_again_says_so_and_changes_nothing() -> None:

@@ -6,11 +6,11 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from batches_app.models import Batch, Checkpoint, Lane, ServedModel, Shard
-from billing_app.models import Account, APIKey, Price, UsageEntry
+from billing_app.models import Account, APIKey, LedgerEntry, Price
 from files_app.models import StoredFile
 from tests.tenants import Tenant
 
-READ_ONLY = [APIKey, UsageEntry, StoredFile, Batch, Lane, Shard, Checkpoint]
+READ_ONLY = [APIKey, LedgerEntry, StoredFile, Batch, Lane, Shard, Checkpoint]
 SHOWN = [*READ_ONLY, Account, Price, ServedModel]
 
 

@@ -204,7 +204,7 @@ def test_the_ledger_is_checked_against_the_bytes(stack: Stack, upstream: FakeUps
     stack.serve(upstream.url)
     client = stack.new_client()
     batch = wait_for(client, start_batch(client, chat_input(5)))
-    stack.shell("from billing_app.models import UsageEntry; UsageEntry.objects.update(input_tokens=1)")
+    stack.shell("from billing_app.models import LedgerEntry; LedgerEntry.objects.update(input_tokens=1)")
     report = stack.manage("billing_reconcile", check=False)
     assert [difference["batch_id"] for difference in report["differences"]] == [batch.id]
     assert json.dumps(report)
