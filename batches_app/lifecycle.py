@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Exists, F, OuterRef, Q
 
-from batches_app import queue
+from batches_app import admission, queue
 from batches_app.models import Batch, ServedModel, Shard
 from batches_app.states import ALLOWED_FROM, ENDING, STAMPED, Status
 from billing_app import ledger
@@ -50,17 +50,29 @@ class NewBatch:
 
 
 def create(account: Account, api_key: APIKey | None, new: NewBatch, *, now: datetime) -> Batch:
-    """B1, C5. A file that does not exist is no error here: the batch fails in validation (V11)."""
+    """B1, C5. A file that does not exist is no error here: the batch fails in validation (V11).
+
+    Raises IdempotencyConflict, admission.TooManyBatches, admission.OutOfFunds.
+    """
+    if existing := _earlier(account, new):
+        return existing
     try:
         with transaction.atomic():
+            admission.check_new(account, api_key, new.endpoint, now=now)
             return _insert(account, api_key, new, now)
     except IntegrityError:
-        existing = Batch.objects.filter(account=account, idempotency_key=new.idempotency_key).first()
-        if existing is None or new.idempotency_key is None:
-            raise
-        if existing.request_fingerprint != new.fingerprint:
-            raise IdempotencyConflict from None
-        return existing
+        if existing := _earlier(account, new):  # the same key, at the same time
+            return existing
+        raise
+
+
+def _earlier(account: Account, new: NewBatch) -> Batch | None:
+    if new.idempotency_key is None:
+        return None
+    batch = Batch.objects.filter(account=account, idempotency_key=new.idempotency_key).first()
+    if batch is not None and batch.request_fingerprint != new.fingerprint:
+        raise IdempotencyConflict
+    return batch
 
 
 def _insert(account: Account, api_key: APIKey | None, new: NewBatch, now: datetime) -> Batch:

@@ -11,10 +11,11 @@ from django.db import transaction
 
 from batches_app import results
 from batches_app.models import Batch
-from batches_app.states import TERMINAL
+from batches_app.states import ENDING, TERMINAL, Status
 from billing_app import ledger
-from billing_app.models import LedgerEntry
-from billing_app.pricing import Tokens, charge
+from billing_app.models import Hold, LedgerEntry
+from billing_app.pricing import Tokens, charge, plain
+from billing_app.proof import Discrepancy
 from files_app import blobs, jsonl
 from files_app.models import StoredFile
 
@@ -49,7 +50,11 @@ def prove_all() -> Iterator[Proof]:
         yield prove(batch) if batch.status in TERMINAL else _prove_running(batch.pk)
     known = Batch.objects.values("public_id")
     for batch_id in (
-        LedgerEntry.objects.exclude(batch_id__in=known).order_by().values_list("batch_id", flat=True).distinct()
+        LedgerEntry.objects.filter(kind="usage")
+        .exclude(batch_id__in=known)
+        .order_by()
+        .values_list("batch_id", flat=True)
+        .distinct()
     ):
         bill = ledger.bill(batch_id)
         yield Proof(batch_id, False, bill.tokens, Tokens(), bill.charged, Decimal(0), 0)
@@ -59,6 +64,13 @@ def _prove_running(pk: int) -> Proof:
     # Locked, as a checkpoint locks it, so that counters and ledger are seen at one moment.
     with transaction.atomic():
         return prove(Batch.objects.select_for_update(of=("self",)).select_related("price").get(pk=pk))
+
+
+def prove_holds() -> Iterator[Discrepancy]:
+    """Credit is reserved for batches under way and for no others."""
+    under_way = Batch.objects.filter(status__in=[Status.IN_PROGRESS, *ENDING]).values("public_id")
+    for hold in Hold.objects.filter(released_at=None).exclude(batch_id__in=under_way).select_related("account"):
+        yield Discrepancy(hold.account.name, f"hold for {hold.batch_id}", plain(hold.left), "0")
 
 
 def prove(batch: Batch) -> Proof:

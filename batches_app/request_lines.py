@@ -16,6 +16,9 @@ EMBEDDINGS = "/v1/embeddings"
 QUOTED_CHARACTERS = 100
 MODEL_NAME_CHARACTERS = 256
 CUSTOM_ID_CHARACTERS_KEPT = 64
+LIMIT_PATHS = ("body.max_tokens", "body.max_completion_tokens", "body.max_output_tokens")
+OUTPUT_PATHS = frozenset({*LIMIT_PATHS, "body.thinking_budget", "body.n", "body.best_of"})
+MOST_OUTPUT_TOKENS = 100_000_000  # as in an answer's usage: sums stay within a database's integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +36,13 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class ModelRules:
-    """What the checker needs to know of a served model. Without `context_tokens` every body fits."""
+    """What the checker needs to know of a served model. Without `context_tokens` every body fits; `max_output_tokens`
+    is the most that an answer may have whose request sets no limit."""
 
     name: str
     endpoints: frozenset[str]
     context_tokens: int | None
+    max_output_tokens: int = 4096
 
 
 class Checker:
@@ -59,6 +64,7 @@ class Checker:
         self.requests = 0
         self.model: str | None = None  # of the first line whose model is served
         self.body_bytes = 0  # never less than the true sum, and more by a few bytes a line
+        self.output_tokens = 0  # the most that all answers may have together
         self.full = False
         self._endpoint = endpoint
         self._find_model = find_model
@@ -121,6 +127,8 @@ class Checker:
             self._check_thinking(members.get("body.enable_thinking"))
             if self._endpoint == EMBEDDINGS:
                 self._check_inputs(members.get("body.input"))
+            elif self.model is not None and (rules := self._rules_by_model.get(self.model)):
+                self.output_tokens += most_output_tokens(members, rules.max_output_tokens)
         elif body is None:
             self._report_missing("body")
         else:
@@ -226,6 +234,23 @@ class Checker:
 
     def _report(self, code: str, message: str, param: str | None) -> None:
         self._violations.append(Violation(code, message, param, self._number))
+
+
+def most_output_tokens(members: Members, otherwise: int) -> int:
+    """The most that the answer to a request may have; `otherwise`, for each choice, where it sets no limit. What an
+    upstream will refuse (a limit that is no number …) is its to say, and is taken for no limit."""
+    if OUTPUT_PATHS.isdisjoint(members):
+        return otherwise
+    limits = [limit for path in LIMIT_PATHS if (limit := _count(members.get(path))) is not None]
+    tokens = max(limits, default=otherwise)
+    if members.get("body.enable_thinking") is True:
+        tokens += _count(members.get("body.thinking_budget")) or 0
+    choices = max(_count(members.get("body.n")) or 1, _count(members.get("body.best_of")) or 1)
+    return min(tokens * choices, MOST_OUTPUT_TOKENS)
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _not_served(rules: ModelRules, endpoint: str) -> str:

@@ -14,7 +14,8 @@ Members = dict[str, object]
 INTEGER_DIGITS = 1_000
 
 _LINE_MEMBERS = ("custom_id", "method", "url", "body")
-_BODY_MEMBERS = ("model", "stream", "enable_thinking", "input")
+_OUTPUT_MEMBERS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "thinking_budget", "n", "best_of")
+_BODY_MEMBERS = ("model", "stream", "enable_thinking", "input", *_OUTPUT_MEMBERS)
 
 
 class InvalidLineError(ValueError):
@@ -82,12 +83,36 @@ class _EnableThinking(_Member, path="body.enable_thinking"): ...
 class _Input(_Member, path="body.input"): ...
 
 
+class _MaxTokens(_Member, path="body.max_tokens"): ...
+
+
+class _MaxCompletionTokens(_Member, path="body.max_completion_tokens"): ...
+
+
+class _MaxOutputTokens(_Member, path="body.max_output_tokens"): ...
+
+
+class _ThinkingBudget(_Member, path="body.thinking_budget"): ...
+
+
+class _N(_Member, path="body.n"): ...
+
+
+class _BestOf(_Member, path="body.best_of"): ...
+
+
 class _Body(msgspec.Struct, gc=False):
     # Required, so that the first of two bodies either is noted by its model or fails.
     model: _Model
     # Not `| None`: a null would then go unnoted.
     stream: _Stream = _Stream.noted
     enable_thinking: _EnableThinking = _EnableThinking.noted
+    max_tokens: _MaxTokens = _MaxTokens.noted
+    max_completion_tokens: _MaxCompletionTokens = _MaxCompletionTokens.noted
+    max_output_tokens: _MaxOutputTokens = _MaxOutputTokens.noted
+    thinking_budget: _ThinkingBudget = _ThinkingBudget.noted
+    n: _N = _N.noted
+    best_of: _BestOf = _BestOf.noted
 
 
 class _BodyWithInput(_Body, gc=False):

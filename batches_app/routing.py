@@ -3,13 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import transaction
 
 from batches_app.models import Lane, ServedModel
+from batches_app.models.routing import UPSTREAM_ENDPOINTS
 from billing_app import prices
 from billing_app.pricing import Rates
+
+MOST_CONCURRENCY = 100_000  # each lane of it is a row: a slip of the finger must not make millions
+VARIABLE_NAME = r"[A-Za-z_][A-Za-z0-9_]{0,99}|"
 
 
 class BuiltinModel(Exception):
@@ -24,6 +29,7 @@ class Route:
     upstream_model: str = ""
     upstream_key_env: str = ""
     context_tokens: int | None = None
+    max_output_tokens: int | None = None
     is_enabled: bool = True
 
 
@@ -50,3 +56,14 @@ def cut_lanes(model: ServedModel) -> None:
         permits = share + (number < rest)
         Lane.objects.update_or_create(model=model, number=number, defaults={"permits": permits})
     Lane.objects.filter(model=model, number__gte=count).update(permits=0)
+
+
+def is_base_url(url: str) -> bool:
+    """The endpoint is appended to it."""
+    try:
+        parts = urlsplit(url)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that stays open
+        return False
+    is_base = not parts.query and not parts.fragment and not parts.path.rstrip("/").endswith(UPSTREAM_ENDPOINTS)
+    return parts.scheme in ("http", "https") and has_host and is_base and len(url) <= 500

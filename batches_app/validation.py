@@ -1,29 +1,20 @@
-"""One streaming pass over an input file: every violation, or the plan of shards (V1-V12)."""
+"""From `validating` to `in_progress` or `failed` (V1-V12)."""
 
 import logging
-import time
-from collections.abc import Sequence
-from datetime import datetime
-from typing import BinaryIO, cast
 
-from django.conf import settings
 from django.db import transaction
-from django.db.models import Sum
 from django.utils import timezone
 
-from batches_app import lanes, lifecycle
+from batches_app import admission, lanes, lifecycle
+from batches_app.inspection import Inspection, inspect
 from batches_app.models import Batch, ServedModel, Shard
-from batches_app.request_lines import Checker, ModelRules, Violation
-from batches_app.sharding import Planner, ShardPlan
-from batches_app.states import TERMINAL, Status
+from batches_app.request_lines import Violation
+from batches_app.sharding import ShardPlan
+from batches_app.states import Status
 from billing_app import prices
-from billing_app.models import EnqueuedTokenLimit, Price
-from files_app import blobs, jsonl
 from files_app.models import StoredFile
 
 log = logging.getLogger(__name__)
-
-BYTES_PER_TOKEN = 4  # an estimate, for what is enqueued (V12)
 
 
 class Superseded(Exception):
@@ -44,96 +35,47 @@ def validate(batch_id: int) -> None:
 
 
 def _validate(batch: Batch) -> None:
-    violations, checker, plan = _read(batch)
-    if not violations and checker is not None and checker.model is not None:
-        violations = _begin(batch, checker, checker.model, plan)
+    found = _inspect(batch)
+    violations = found.violations or _begin(batch, found)
     if violations:
-        first = violations[: settings.MAX_VALIDATION_ERRORS]
-        lifecycle.fail(batch, [violation.as_json() for violation in first], now=timezone.now())
+        lifecycle.fail(batch, [violation.as_json() for violation in violations], now=timezone.now())
 
 
-def _read(batch: Batch) -> tuple[list[Violation], Checker | None, list[ShardPlan]]:
+def _inspect(batch: Batch) -> Inspection:
     file = batch.source
     if file is None:
         message = f"The file '{batch.input_file_id}' does not exist, or is not one of this account's."
-        return [Violation("invalid_request", message, "file_id", None)], None, []
+        return Inspection([Violation("invalid_request", message, "file_id", None)])
     if file.purpose != StoredFile.Purpose.BATCH:
         message = f"The file '{batch.input_file_id}' has the purpose '{file.purpose}'. Supported is 'batch'."
-        return [Violation("invalid_request", message, "file_id", None)], None, []
-    with blobs.read(file.blob) as blob:
-        return _check(batch, cast(BinaryIO, blob))
+        return Inspection([Violation("invalid_request", message, "file_id", None)])
+    return inspect(file, batch.endpoint, at=batch.created_at, every_second=lambda: _renew(batch))
 
 
-def _check(batch: Batch, file: BinaryIO) -> tuple[list[Violation], Checker, list[ShardPlan]]:
-    checker = Checker(
-        endpoint=batch.endpoint,
-        find_model=lambda name: _rules(name, batch.created_at),
-        max_requests=settings.MAX_REQUESTS,
-        max_line_bytes=settings.MAX_LINE_BYTES,
-        max_inputs=settings.MAX_EMBEDDING_INPUTS,
-        bytes_per_token=settings.CONTEXT_BYTES_PER_TOKEN,
-    )
-    planner = Planner(settings.SHARD_REQUESTS, settings.SHARD_BYTES)
-    violations: list[Violation] = []
-    next_renewal = time.monotonic() + 1
-    for line in jsonl.read_lines(file, max_bytes=settings.MAX_LINE_BYTES):
-        violations += checker.check(line)
-        if checker.full or len(violations) >= settings.MAX_VALIDATION_ERRORS:
-            return violations, checker, []
-        planner.add(line)
-        if time.monotonic() > next_renewal:
-            next_renewal = time.monotonic() + 1
-            if not lifecycle.renew_stage(batch, now=timezone.now()):
+def _renew(batch: Batch) -> None:
+    if not lifecycle.renew_stage(batch, now=timezone.now()):
+        raise Superseded
+
+
+def _begin(batch: Batch, found: Inspection) -> list[Violation]:
+    """All shards, the hold and `in_progress`, in one transaction; or the violation that only shows here."""
+    assert found.model_name is not None  # of a file without violations
+    model = ServedModel.objects.get(name=found.model_name)
+    price = prices.current(model.name, at=batch.created_at)
+    assert price is not None  # V6
+    needed, now = admission.need(found), timezone.now()
+    try:
+        with transaction.atomic():
+            admission.check_enqueued(batch.account, model.name, needed)
+            facts = {"total": found.requests, "enqueued_tokens": needed.enqueued}
+            if not lifecycle.begin(batch, model=model, price=price, now=now, **facts):
                 raise Superseded
-    return violations + checker.finish(), checker, planner.finish()
-
-
-def _rules(name: str, at: datetime) -> ModelRules | None:
-    """V6. A model that has no price is not served: what it does could not be billed."""
-    model = ServedModel.objects.filter(name=name, is_enabled=True).first()
-    if model is None or prices.current(name, at=at) is None:
-        return None
-    return ModelRules(model.name, frozenset(model.endpoints), model.context_tokens)
-
-
-def _begin(batch: Batch, checker: Checker, model_name: str, plan: Sequence[ShardPlan]) -> list[Violation]:
-    """All shards and `in_progress`, in one transaction; or the violation that only shows here (V12)."""
-    model = ServedModel.objects.get(name=model_name)
-    tokens = checker.body_bytes // BYTES_PER_TOKEN
-    with transaction.atomic():
-        violations = _check_enqueued(batch, model_name, tokens)
-        if violations:
-            return violations
-        if not lifecycle.begin(
-            batch,
-            model=model,
-            price=cast(Price, prices.current(model_name, at=batch.created_at)),
-            total=checker.requests,
-            enqueued_tokens=tokens,
-            now=timezone.now(),
-        ):
-            raise Superseded
-        Shard.objects.bulk_create([_shard(batch, model, shard) for shard in plan], batch_size=500)
-        transaction.on_commit(lambda: lanes.ring_lanes(model.pk))
+            admission.hold(batch, price, needed, now=now)
+            Shard.objects.bulk_create([_shard(batch, model, shard) for shard in found.plan], batch_size=500)
+            transaction.on_commit(lambda: lanes.ring_lanes(model.pk))
+    except admission.NotAdmitted as error:
+        return [error.violation]
     return []
-
-
-def _check_enqueued(batch: Batch, model_name: str, tokens: int) -> list[Violation]:
-    # Locked, so that of two batches which fit only one by one the second sees the first.
-    limits = EnqueuedTokenLimit.objects.select_for_update().filter(account=batch.account, model_name=model_name)
-    limit = limits.first()
-    if limit is None:
-        return []
-    alive = Batch.objects.filter(account=batch.account, model_name=model_name).exclude(status__in=list(TERMINAL))
-    enqueued = alive.aggregate(tokens=Sum("enqueued_tokens", default=0))["tokens"]
-    if enqueued + tokens <= limit.tokens:
-        return []
-    message = (
-        f"Enqueued token limit reached for {model_name}: the limit is {limit.tokens:,} tokens, "
-        f"{enqueued:,} are enqueued and this batch has about {tokens:,}. "
-        "Please try again once some of the batches in progress are finished."
-    )
-    return [Violation("token_limit_exceeded", message, None, None)]
 
 
 def _shard(batch: Batch, model: ServedModel, plan: ShardPlan) -> Shard:

@@ -1,11 +1,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from django.conf import settings
+
 from batches_app.api.metadata import read_metadata
 from batches_app.api.windows import SUPPORTED, parse_window
+from batches_app.estimates import Estimate
 from batches_app.lifecycle import NewBatch
 from batches_app.models import Batch, ServedModel
 from batches_app.models.routing import TEST_ENDPOINT, UPSTREAM_ENDPOINTS
+from billing_app.models import Price
+from billing_app.pricing import Tokens, charge, plain
 from config.api.errors import InvalidType, InvalidValue
 from config.api.fields import expires_after, idempotency_key, required_string, unix
 
@@ -44,6 +49,7 @@ def batch_as_wire(batch: Batch) -> dict[str, Any]:
             "total_tokens": batch.input_tokens + batch.output_tokens,
         },
         "metadata": batch.metadata,
+        "cost": {"amount": plain(batch.cost), "currency": settings.CURRENCY},
     }
 
 
@@ -51,14 +57,48 @@ def model_as_wire(model: ServedModel) -> dict[str, Any]:
     return {"id": model.name, "object": "model", "created": unix(model.created_at), "owned_by": "batchdesk"}
 
 
-def read_new_batch(data: Mapping[str, Any], meta: Mapping[str, Any]) -> NewBatch:
-    """B1, B2, B3"""
+def estimate_as_wire(found: Estimate, input_file_id: str, endpoint: str) -> dict[str, Any]:
+    """`likely` and `most`: tokens (counted from bytes) and what they cost, null where the file has errors."""
+    errors = [violation.as_json() for violation in found.found.violations]
+    return {
+        "object": "batch.estimate",
+        "input_file_id": input_file_id,
+        "endpoint": endpoint,
+        "model": found.found.model_name,
+        "requests": found.found.requests,
+        "likely": _cost_as_wire(found.likely, found.price),
+        "most": _cost_as_wire(found.most, found.price),
+        "output_tokens_from": "history" if found.from_history else "max_tokens",
+        "errors": {"object": "list", "data": errors} if errors else None,
+        "would_run": not errors and not found.obstacles,
+        "obstacles": [{"code": obstacle.code, "message": obstacle.message} for obstacle in found.obstacles],
+    }
+
+
+def _cost_as_wire(tokens: Tokens | None, price: Price | None) -> dict[str, Any] | None:
+    if tokens is None or price is None:
+        return None
+    return {
+        "input_tokens": tokens.input,
+        "output_tokens": tokens.output,
+        "cost": {"amount": plain(charge(tokens, price.rates)), "currency": price.currency},
+    }
+
+
+def read_input(data: Mapping[str, Any]) -> tuple[str, str]:
+    """The input file's id and the endpoint."""
     input_file_id = required_string(data, "input_file_id")
     if len(input_file_id) > ID_LENGTH:
         raise InvalidValue("input_file_id", input_file_id, "ids of uploaded files")
     endpoint = required_string(data, "endpoint")
     if endpoint not in ENDPOINTS:
         raise InvalidValue("endpoint", endpoint, ", ".join(f"'{known}'" for known in ENDPOINTS))
+    return input_file_id, endpoint
+
+
+def read_new_batch(data: Mapping[str, Any], meta: Mapping[str, Any]) -> NewBatch:
+    """B1, B2, B3"""
+    input_file_id, endpoint = read_input(data)
     completion_window = required_string(data, "completion_window")
     window = parse_window(completion_window)
     if window is None:

@@ -5,14 +5,23 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batches_app import lifecycle
+from batches_app import admission, lifecycle
 from batches_app.api.filters import filter_batches
-from batches_app.api.serializers import batch_as_wire, model_as_wire, read_new_batch
+from batches_app.api.serializers import (
+    batch_as_wire,
+    estimate_as_wire,
+    model_as_wire,
+    read_input,
+    read_new_batch,
+)
+from batches_app.estimates import estimate
 from batches_app.models import Batch, ServedModel
 from billing_app.authentication import account_of, key_of
-from config.api.errors import Conflict, NotFound
+from config.api.errors import Conflict, NotFound, OutOfFunds, QuotaExceeded
 from config.api.pagination import paginate, read_page
+from config.api.scopes import Scope
 from config.api.views import ApiView, fields_of
+from files_app.models import StoredFile
 
 LIST_DEFAULT, LIST_LIMIT = 20, 100  # B7
 # Raw, because clients poll it: to build this query of many columns anew takes Django longer than all else does.
@@ -20,12 +29,16 @@ BATCH_BY_ID = f"SELECT * FROM {Batch._meta.db_table} WHERE public_id = %s AND ac
 
 
 class Models(ApiView):
+    scopes = {"get": Scope.MODELS}
+
     def get(self, request: Request) -> Response:
         models = ServedModel.objects.filter(is_enabled=True)
         return Response({"object": "list", "data": [model_as_wire(model) for model in models]})
 
 
 class Model(ApiView):
+    scopes = {"get": Scope.MODELS}
+
     def get(self, request: Request, model_id: str) -> Response:
         model = ServedModel.objects.filter(is_enabled=True, name=model_id).first()
         if model is None:
@@ -34,6 +47,8 @@ class Model(ApiView):
 
 
 class Batches(ApiView):
+    scopes = {"get": Scope.BATCHES_LIST, "post": Scope.BATCHES_CREATE}
+
     def get(self, request: Request) -> Response:
         page = read_page(request.query_params, default=LIST_DEFAULT, maximum=LIST_LIMIT)
         anchors = Batch.objects.filter(account=account_of(request))
@@ -49,15 +64,36 @@ class Batches(ApiView):
                 "Idempotency conflict: this idempotency key was used before with another request.",
                 param="idempotency_key",
             ) from None
+        except admission.TooManyBatches as error:
+            raise QuotaExceeded(str(error)) from None
+        except admission.OutOfFunds as error:
+            raise OutOfFunds(str(error)) from None
         return Response(batch_as_wire(batch))
 
 
+class BatchEstimate(ApiView):
+    scopes = {"post": Scope.BATCHES_ESTIMATE}
+
+    def post(self, request: Request) -> Response:
+        file_id, endpoint = read_input(fields_of(request))
+        account = account_of(request)
+        file = StoredFile.objects.visible().filter(account=account, public_id=file_id, purpose="batch").first()
+        if file is None:
+            raise NotFound(f"No such File object: {file_id}", param="input_file_id")
+        found = estimate(account, key_of(request), file, endpoint, now=timezone.now())
+        return Response(estimate_as_wire(found, file_id, endpoint))
+
+
 class BatchDetail(ApiView):
+    scopes = {"get": Scope.BATCHES_RETRIEVE}
+
     def get(self, request: Request, batch_id: str) -> Response:
         return Response(batch_as_wire(_batch(request, batch_id)))
 
 
 class CancelBatch(ApiView):
+    scopes = {"post": Scope.BATCHES_CANCEL}
+
     def post(self, request: Request, batch_id: str) -> Response:
         _ = request.data  # its content does not matter, but broken is broken (C6)
         batch = _batch(request, batch_id)

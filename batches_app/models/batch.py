@@ -1,3 +1,4 @@
+from decimal import Decimal
 from typing import Any
 
 from django.db import models
@@ -6,8 +7,9 @@ from django.utils import timezone
 
 from batches_app.models.routing import ServedModel
 from batches_app.states import TERMINAL, Status
+from billing_app import prices
 from billing_app.models import Account, APIKey, Price
-from billing_app.pricing import Tokens
+from billing_app.pricing import Tokens, charge
 from config.api import ids
 from files_app.models import StoredFile
 
@@ -67,6 +69,7 @@ class Batch(models.Model):
     class Meta:
         ordering = ["-id"]
         verbose_name_plural = "batches"
+        permissions = [("cancel_batch", "Can cancel batches")]
         constraints = [
             models.UniqueConstraint(fields=["account", "idempotency_key"], name="one_batch_per_idempotency_key"),
             models.CheckConstraint(condition=Q(total__gte=F("completed") + F("failed")), name="no_line_counted_twice"),
@@ -81,6 +84,11 @@ class Batch(models.Model):
 
     def __str__(self) -> str:
         return self.public_id
+
+    @property
+    def cost(self) -> Decimal:
+        """So far, unrounded: what the ledger has (M1)."""
+        return charge(self.tokens, prices.rates(self.price_id)) if self.price_id else Decimal(0)
 
     @property
     def tokens(self) -> Tokens:

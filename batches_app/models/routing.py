@@ -20,6 +20,9 @@ class ServedModel(models.Model):
     )
     max_concurrency = models.PositiveIntegerField(default=32, help_text="Requests in flight, over all machines.")
     context_tokens = models.PositiveIntegerField(null=True, blank=True)
+    max_output_tokens = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Of an answer whose request sets no max_tokens; for holds and estimates."
+    )
     is_enabled = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now)
 

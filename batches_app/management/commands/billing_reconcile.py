@@ -1,14 +1,21 @@
 import json
 import sys
+from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from batches_app.proof import Proof, prove_all
+from batches_app.proof import Proof, prove_all, prove_holds
+from billing_app.proof import prove_books
+from files_app.proof import prove_storage
 
 
 class Command(BaseCommand):
-    help = "Recomputes every batch's tokens and amount from its output file, and exits 1 where the ledger disagrees."
+    help = (
+        "Recomputes every batch's bill from its output file, and every balance, hold, month and quota from the rows "
+        "behind it; exits 1 where anything disagrees."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -22,9 +29,16 @@ class Command(BaseCommand):
             flagged += proof.flagged
             if not proof.agrees:
                 wrong.append(_difference(proof))
-        report = {"batches": batches, "verified": verified, "flagged_requests": flagged, "differences": wrong}
+        books = [asdict(found) for found in chain(prove_books(), prove_holds(), prove_storage())]
+        report = {
+            "batches": batches,
+            "verified": verified,
+            "flagged_requests": flagged,
+            "differences": wrong,
+            "books": books,
+        }
         self.stdout.write(json.dumps(report, indent=2) if options["json"] else _sentences(report))
-        if wrong:
+        if wrong or books:
             sys.exit(1)
 
 
@@ -48,4 +62,7 @@ def _sentences(report: dict[str, Any]) -> str:
             f"the file says {wrong['amount']['file']} "
             f"(input tokens {wrong['input_tokens']}, output tokens {wrong['output_tokens']})"
         )
-    return "\n".join([*lines, "The ledger disagrees." if report["differences"] else "The ledger agrees."])
+    for wrong in report["books"]:
+        lines.append(f"{wrong['account']}: {wrong['what']} is {wrong['kept']}, and should be {wrong['due']}")
+    agrees = not report["differences"] and not report["books"]
+    return "\n".join([*lines, "The ledger agrees." if agrees else "The ledger disagrees."])

@@ -2,8 +2,8 @@ import json
 import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
-from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
@@ -11,9 +11,8 @@ from django.utils import timezone
 from batches_app import routing
 from batches_app.models import ServedModel
 from batches_app.models.routing import UPSTREAM_ENDPOINTS
+from billing_app import prices
 from billing_app.pricing import Rates
-
-MOST_CONCURRENCY = 100_000  # each lane of it is a row: a slip of the finger must not make millions
 
 
 class Command(BaseCommand):
@@ -26,21 +25,19 @@ class Command(BaseCommand):
         parser.add_argument("--upstream-key-env", default="", metavar="VAR", help="environment variable with the key")
         parser.add_argument("--endpoint", action="append", required=True, choices=UPSTREAM_ENDPOINTS, dest="endpoints")
         parser.add_argument("--input-price", required=True, help="per million tokens, real time")
+        parser.add_argument("--cached-input-price", help="of input that the upstream had in its cache (default: input)")
         parser.add_argument("--output-price", required=True, help="per million tokens, real time")
         parser.add_argument("--batch-discount", default="0.5", help="factor on the real-time price (default 0.5)")
         parser.add_argument("--max-concurrency", type=int, required=True, help="requests in flight, over all machines")
         parser.add_argument("--context", type=int, metavar="N", help="tokens that fit")
+        parser.add_argument("--max-output", type=int, metavar="N", help="tokens of an answer to a line without a limit")
         parser.add_argument("--disable", action="store_true", help="take no new batches; running ones go on")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
         _check_name(options["name"])
         route = _route(options)
-        rates = Rates(
-            _decimal(options, "input_price"), _decimal(options, "output_price"), _decimal(options, "batch_discount")
-        )
-        if rates.batch_discount > 1:
-            raise CommandError("--batch-discount must be between 0 and 1: 0.5 charges half.")
+        rates = _rates(options)
         try:
             model, changed = routing.serve(options["name"], route, rates, now=timezone.now())
         except routing.BuiltinModel:
@@ -49,15 +46,29 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps({"name": model.name, "changed": changed}) if options["json"] else said)
 
 
+def _rates(options: dict[str, Any]) -> Rates:
+    rates = Rates(
+        _decimal(options, "input_price"),
+        _decimal(options, "output_price"),
+        _decimal(options, "batch_discount"),
+        settings.CURRENCY,
+        None if options["cached_input_price"] is None else _decimal(options, "cached_input_price"),
+    )
+    if rates.batch_discount > 1:
+        raise CommandError("--batch-discount must be between 0 and 1: 0.5 charges half.")
+    return rates
+
+
 def _route(options: dict[str, Any]) -> routing.Route:
-    if not _is_base_url(options["upstream_url"]):
+    if not routing.is_base_url(options["upstream_url"]):
         raise CommandError(f"--upstream-url must look like http://HOST:PORT/v1, not {options['upstream_url']!r}.")
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}|", options["upstream_key_env"]):
+    if not re.fullmatch(routing.VARIABLE_NAME, options["upstream_key_env"]):
         raise CommandError("--upstream-key-env is the name of an environment variable, not the key itself.")
-    if not 1 <= options["max_concurrency"] <= MOST_CONCURRENCY:
-        raise CommandError(f"--max-concurrency must be between 1 and {MOST_CONCURRENCY}.")
-    if options["context"] is not None and not 1 <= options["context"] < 2**31:
-        raise CommandError("--context must be between 1 and 2147483647.")
+    if not 1 <= options["max_concurrency"] <= routing.MOST_CONCURRENCY:
+        raise CommandError(f"--max-concurrency must be between 1 and {routing.MOST_CONCURRENCY}.")
+    for name in ("context", "max_output"):
+        if options[name] is not None and not 1 <= options[name] < 2**31:
+            raise CommandError(f"--{name.replace('_', '-')} must be between 1 and 2147483647.")
     if len(options["upstream_model"]) > 200:
         raise CommandError("--upstream-model has at most 200 characters.")
     return routing.Route(
@@ -67,6 +78,7 @@ def _route(options: dict[str, Any]) -> routing.Route:
         upstream_model=options["upstream_model"],
         upstream_key_env=options["upstream_key_env"],
         context_tokens=options["context"],
+        max_output_tokens=options["max_output"],
         is_enabled=not options["disable"],
     )
 
@@ -78,26 +90,12 @@ def _check_name(name: str) -> None:
         raise CommandError(f"The model's name cannot be {name!r}: {error.messages[0]}") from None
 
 
-def _is_base_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        has_host = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that stays open
-        return False
-    # The endpoint is appended to it.
-    is_base = not parts.query and not parts.fragment and not parts.path.rstrip("/").endswith(UPSTREAM_ENDPOINTS)
-    return parts.scheme in ("http", "https") and has_host and is_base and len(url) <= 500
-
-
 def _decimal(options: dict[str, Any], name: str) -> Decimal:
     flag = f"--{name.replace('_', '-')}"
     try:
         value = Decimal(options[name])
     except InvalidOperation:
         raise CommandError(f"{flag} must be a number such as 0.15, not {options[name]!r}.") from None
-    if not value.is_finite() or value < 0:
-        raise CommandError(f"{flag} must be 0 or more, not {options[name]!r}.")
-    # Bounds far beyond any real price, so that sums stay exact: the ledger refuses to round.
-    if value > 1_000_000 or value != round(value, 12):
-        raise CommandError(f"{flag} has at most 12 decimal places and is at most 1000000, not {options[name]!r}.")
+    if fault := prices.fault(value):
+        raise CommandError(f"{flag} {fault}, not {options[name]!r}.")
     return value

@@ -10,6 +10,7 @@ MEMBERS = [
     "id", "object", "endpoint", "model", "errors", "input_file_id", "completion_window", "status", "output_file_id",
     "error_file_id", "created_at", "in_progress_at", "expires_at", "finalizing_at", "completed_at", "failed_at",
     "expired_at", "cancelling_at", "cancelled_at", "request_counts", "usage", "metadata",
+    "cost",
 ]  # fmt: skip
 ENDPOINTS = ["/v1/chat/completions", "/v1/embeddings", "/v1/completions", "/v1/responses", "/v1/chat/ds-test"]
 
@@ -89,6 +90,7 @@ def test_no_body(owner: Tenant) -> None:
 
 def test_a_long_file_id(owner: Tenant) -> None:
     """C6: an id that no file can have."""
+    assert owner.create_batch(input_file_id="f" * 64).status_code == 200
     assert error_of(owner.create_batch(input_file_id="f" * 65), 400)["param"] == "input_file_id"
 
 
@@ -132,19 +134,23 @@ def test_metadata_that_is_none(owner: Tenant) -> None:
     assert error_of(owner.create_batch(metadata="x"), 400)["param"] == "metadata"
 
 
-GOOD = [
-    {f"k{n}": "v" for n in range(16)},
-    {"k" * 64: "v" * 512},
-    {"ds_name": "n" * 100, "ds_description": "d" * 200},
+GOOD: list[dict[str, str]] = [
+    {},
     {"": ""},
-    {"ś": "😀" * 512},
+    *({f"k{n}": "v" for n in range(pairs)} for pairs in (15, 16)),
+    # Characters, not bytes, nor UTF-16.
+    *({letter * 63: letter * 511, letter * 64: letter * 512} for letter in "k今😀"),
+    *({"ds_name": letter * 99, "ds_description": letter * 199} for letter in "k今😀"),
+    *({"ds_name": letter * 100, "ds_description": letter * 200} for letter in "k今😀"),
+    {"ds_names": "n" * 512, "DS_NAME": "n" * 512},
+    {f"{n:02}" + "今" * 62: "😀" * 512 for n in range(16)},
 ]
-BAD = [
-    {f"k{n}": "v" for n in range(17)},
-    {"k" * 65: "v"},
-    {"k": "v" * 513},
-    {"ds_name": "n" * 101},
-    {"ds_description": "d" * 201},
+BAD: list[tuple[dict[str, str], str, str]] = [
+    ({f"k{n}": "v" for n in range(17)}, "metadata", "object_above_max_properties"),
+    *(({letter * 65: "v"}, "metadata", "string_above_max_length") for letter in "k今😀"),
+    *(({"k": letter * 513}, "metadata.k", "string_above_max_length") for letter in "v今😀"),
+    *(({"ds_name": letter * 101}, "metadata.ds_name", "string_above_max_length") for letter in "n今😀"),
+    *(({"ds_description": letter * 201}, "metadata.ds_description", "string_above_max_length") for letter in "d今😀"),
 ]
 
 
@@ -154,11 +160,14 @@ def test_metadata_within_bounds(owner: Tenant, metadata: dict[str, str]) -> None
     assert owner.create_batch(metadata=metadata).json()["metadata"] == metadata
 
 
-@pytest.mark.parametrize("metadata", BAD)
-def test_metadata_out_of_bounds(owner: Tenant, metadata: dict[str, str]) -> None:
+@pytest.mark.parametrize(("metadata", "param", "code"), BAD)
+def test_metadata_out_of_bounds(owner: Tenant, metadata: dict[str, str], param: str, code: str) -> None:
     """B3: and one more of each is too much."""
-    param = error_of(owner.create_batch(metadata=metadata), 400)["param"]
-    assert param.partition(".")[0] == "metadata"
+    error = error_of(owner.create_batch(metadata=metadata), 400)
+    assert (error["param"], error["code"]) == (param, code)
+    longest = {"metadata.k": 512, "metadata.ds_name": 100, "metadata.ds_description": 200}.get(param, 64)
+    expected = "at most 16, but got 17" if code.startswith("object") else f"at most {longest} characters, but got"
+    assert expected in error["message"]
 
 
 @pytest.mark.parametrize(
@@ -180,9 +189,11 @@ def test_bad_output_expiry(owner: Tenant, value: Any, param: str) -> None:
     assert error_of(owner.create_batch(output_expires_after=value), 400)["param"] == param
 
 
-def test_output_expiry(owner: Tenant) -> None:
-    owner.create_batch(output_expires_after={"anchor": "created_at", "seconds": 3600})
-    assert Batch.objects.get().output_expires_after == 3600
+@pytest.mark.parametrize("seconds", [3600, 3601, 2_591_999, 2_592_000])
+def test_output_expiry(owner: Tenant, seconds: int) -> None:
+    """B1: the bounds are within."""
+    owner.create_batch(output_expires_after={"anchor": "created_at", "seconds": seconds})
+    assert Batch.objects.get().output_expires_after == seconds
 
 
 def test_unknown_fields(owner: Tenant) -> None:
@@ -205,6 +216,15 @@ def test_idempotency_conflict(owner: Tenant) -> None:
     response = owner.create_batch(idempotency_key="k-1", endpoint="/v1/embeddings")
     assert "conflict" in error_of(response, 409)["message"]
     assert response["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(("length", "status"), [(254, 200), (255, 200), (256, 400)])
+@pytest.mark.parametrize("letter", ["k", "今", "😀"])
+def test_idempotency_key_length(owner: Tenant, length: int, status: int, letter: str) -> None:
+    """C5: a key has up to 255 characters, not bytes, and the last of them counts."""
+    keys = [letter * length, letter * (length - 1) + "l"]
+    assert {owner.create_batch(idempotency_key=key).status_code for key in keys} == {status}
+    assert Batch.objects.count() == (2 if status == 200 else 0)
 
 
 def test_two_idempotency_keys(owner: Tenant) -> None:
