@@ -21,9 +21,9 @@ class QuotaReached(Exception):
 
 
 @contextmanager
-def reserved(account: Account, size: int, *, now: datetime) -> Iterator[Reservation]:
+def reserved(account: Account, size: int, *, now: datetime, idempotency_key: str = "") -> Iterator[Reservation]:
     """Room for one upload of at least `size` bytes; given back unless `use` took it. Raises QuotaReached."""
-    reservation = _reserve(account, size, now)
+    reservation = _reserve(account, size, now, idempotency_key)
     try:
         yield reservation
     finally:
@@ -31,23 +31,28 @@ def reserved(account: Account, size: int, *, now: datetime) -> Iterator[Reservat
 
 
 @transaction.atomic
-def _reserve(account: Account, size: int, now: datetime) -> Reservation:
+def _reserve(account: Account, size: int, now: datetime, idempotency_key: str) -> Reservation:
     room = _use_of(account).filter(
         files__lt=_limit("max_files") - F("pending_files"), bytes__lte=_limit("max_bytes") - F("pending_bytes") - size
     )
     if not room.update(pending_files=F("pending_files") + 1, pending_bytes=F("pending_bytes") + size):
         raise _reached(account, size)
-    expires_at = now + timedelta(seconds=settings.RESERVATION_SECONDS)
-    return Reservation.objects.create(account=account, bytes=size, created_at=now, expires_at=expires_at)
+    return Reservation.objects.create(
+        account=account,
+        bytes=size,
+        idempotency_key=idempotency_key,
+        created_at=now,
+        expires_at=now + timedelta(seconds=settings.RESERVATION_SECONDS),
+    )
 
 
 @transaction.atomic
 def use(reservation: Reservation, size: int) -> None:
     """The upload is here, with so many bytes. In the transaction that makes it known. Raises QuotaReached."""
+    give_back(reservation)  # first: what a refusal says is used is not to hold this upload's own room
     kept = _use_of(reservation.account).filter(files__lt=_limit("max_files"), bytes__lte=_limit("max_bytes") - size)
     if not kept.update(files=F("files") + 1, bytes=F("bytes") + size):
         raise _reached(reservation.account, size)
-    give_back(reservation)
 
 
 @transaction.atomic

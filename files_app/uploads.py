@@ -23,11 +23,15 @@ from files_app.models import StoredFile
 
 MULTIPART_SLACK = 64 * 1024  # what a body may hold besides the file: boundaries, headers, fields
 FILE_FIELD = "file"
-FILENAME_LENGTH = 512
+FILENAME_LENGTH = 255  # characters; longer ones Django would cut
 
 
 class IdempotencyConflict(Exception):
     """C5: the key was used before, for another upload."""
+
+
+class UnderWay(Exception):
+    """C5: the upload that the key was used for has not come to its end yet."""
 
 
 class BlobUploadHandler(TemporaryFileUploadHandler):
@@ -151,10 +155,16 @@ def is_repeated(account: Account, idempotency_key: str | None) -> bool:
     return idempotency_key is not None and _with_key(account, idempotency_key) is not None
 
 
+def is_under_way(account: Account, idempotency_key: str | None) -> bool:
+    """C5: an upload with this key is coming in, or came in just now."""
+    coming = Reservation.objects.filter(account=account, idempotency_key=idempotency_key or "")
+    return idempotency_key is not None and (coming.exists() or is_repeated(account, idempotency_key))
+
+
 def store_upload(account: Account, upload: Upload, room: Reservation | None, *, now: datetime) -> StoredFile:
     """F1, F9, C5. First the bytes, then the row that names them: nothing half-written is ever visible.
 
-    Without `room` only what is here already can be stored. Raises quotas.QuotaReached.
+    Without `room` only what is here already can be stored. Raises quotas.QuotaReached, UnderWay.
     """
     if earlier := _earlier(account, upload):
         return earlier
@@ -173,13 +183,15 @@ def _store(account: Account, upload: Upload, room: Reservation, now: datetime) -
     blob = blobs.write(f"{retention.FOLDER}/{now.astimezone(UTC):%Y-%m-%d}", upload.content)
     try:
         with transaction.atomic():
+            # The row first, as a deletion does it: the other way round each may wait for what the other has locked.
+            file = _insert(account, upload, blob, now)
             quotas.use(room, upload.size)
-            return _insert(account, upload, blob, now)
+            return file
     except IntegrityError:
         retention.discard(blob)
         if earlier := _earlier(account, upload):  # the same key, at the same time
             return earlier
-        raise
+        raise UnderWay from None  # and the file of that key was deleted at once
     except (OperationalError, InterfaceError):
         raise  # the row may be there all the same: what becomes of the blob is for `sweep_orphans` to say
     except BaseException:

@@ -24,6 +24,7 @@ class Reservation(models.Model):
 
     account = models.ForeignKey(Account, models.CASCADE, related_name="reservations")
     bytes = models.PositiveBigIntegerField()
+    idempotency_key = models.CharField(max_length=255, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(db_index=True)
 

@@ -156,7 +156,7 @@ def envelope_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
     """DRF's EXCEPTION_HANDLER: nothing that a view raises gets past it."""
     request: HttpRequest = context["request"]
     error = as_api_error(exc, request)
-    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and error is not exc:  # not one that was said on purpose
         request_id = getattr(request, "request_id", None)
         logger.error("%s %s failed, request %s", request.method, request.path, request_id, exc_info=exc)
     return answer(error)

@@ -11,20 +11,30 @@ from billing_app import quotas
 from billing_app.authentication import account_of
 from billing_app.models import Account, Reservation
 from config.api.body import declared_length
-from config.api.errors import BadRequest, Conflict, NotFound, QuotaExceeded
+from config.api.errors import BadRequest, Conflict, NotFound, QuotaExceeded, Unavailable
 from config.api.fields import idempotency_key
 from config.api.pagination import paginate, read_page
+from config.api.scopes import Scope
 from config.api.views import ApiView, fields_of
 from files_app import retention
 from files_app.api.downloads import download
 from files_app.api.serializers import file_as_wire, read_upload
 from files_app.models import StoredFile, StoredFileQuerySet
-from files_app.uploads import MULTIPART_SLACK, IdempotencyConflict, UploadParser, is_repeated, store_upload
+from files_app.uploads import (
+    MULTIPART_SLACK,
+    IdempotencyConflict,
+    UnderWay,
+    UploadParser,
+    is_repeated,
+    is_under_way,
+    store_upload,
+)
 
 LIST_LIMIT = 10_000  # F5
 
 
 class Files(ApiView):
+    scopes = {"get": Scope.FILES_LIST, "post": Scope.FILES_CREATE}
     parser_classes = [UploadParser]
 
     def get(self, request: Request) -> Response:
@@ -35,13 +45,17 @@ class Files(ApiView):
         return Response(paginate(rows, page, file_as_wire, anchors=anchors))
 
     def post(self, request: Request) -> Response:
-        account, now = account_of(request), timezone.now()
+        account, key, now = account_of(request), idempotency_key(request.META), timezone.now()
         try:
-            with _room(request, account, now) as room:
+            with _room(request, account, key, now) as room:
                 upload = read_upload(fields_of(request), request.META)
                 file = store_upload(account, upload, room, now=now)
         except quotas.QuotaReached as error:
+            if is_under_way(account, key):
+                raise _under_way() from None
             raise QuotaExceeded(str(error)) from None
+        except UnderWay:
+            raise _under_way() from None
         except IdempotencyConflict:
             raise Conflict(
                 "Idempotency conflict: this Idempotency-Key was used before with another upload.",
@@ -51,6 +65,8 @@ class Files(ApiView):
 
 
 class File(ApiView):
+    scopes = {"get": Scope.FILES_RETRIEVE, "delete": Scope.FILES_DELETE}
+
     def get(self, request: Request, file_id: str) -> Response:
         return Response(file_as_wire(_file(request, file_id)))
 
@@ -61,6 +77,8 @@ class File(ApiView):
 
 
 class FileContent(ApiView):
+    scopes = {"get": Scope.FILES_CONTENT}
+
     def get(self, request: Request, file_id: str) -> HttpResponseBase:
         file = _file(request, file_id)
         if file.purpose != StoredFile.Purpose.BATCH_OUTPUT and not settings.ALLOW_INPUT_DOWNLOAD:
@@ -68,12 +86,20 @@ class FileContent(ApiView):
         return download(file, request)
 
 
-def _room(request: Request, account: Account, now: datetime) -> AbstractContextManager[Reservation | None]:
+def _room(
+    request: Request, account: Account, key: str | None, now: datetime
+) -> AbstractContextManager[Reservation | None]:
     """F9: reserved before the body is read, by what is certain then: the file is not smaller than that."""
-    if is_repeated(account, idempotency_key(request.META)):
+    if is_repeated(account, key):
         return nullcontext()
     announced = declared_length(request.META) or 0
-    return quotas.reserved(account, min(max(0, announced - MULTIPART_SLACK), settings.MAX_FILE_BYTES), now=now)
+    least = min(max(0, announced - MULTIPART_SLACK), settings.MAX_FILE_BYTES)
+    return quotas.reserved(account, least, now=now, idempotency_key=key or "")
+
+
+def _under_way() -> Unavailable:
+    """503, so that SDKs try again by themselves (C4), and then get the file."""
+    return Unavailable("An upload with this Idempotency-Key is under way. Please try again shortly.")
 
 
 def _files(request: Request) -> StoredFileQuerySet:

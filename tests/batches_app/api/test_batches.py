@@ -102,6 +102,23 @@ def test_list(owner: Tenant) -> None:
     assert ids(owner, limit=100) == made[::-1]
 
 
+def test_page_size(owner: Tenant) -> None:
+    """B7: 1…100 batches on a page."""
+    made = [owner.has_batch().public_id for _ in range(101)][::-1]
+    for limit in (1, 2, 99, 100):
+        assert ids(owner, limit=limit) == made[:limit]
+    assert owner.get("batches", {"limit": 100, "after": made[0]}).json()["has_more"] is False
+    assert owner.get("batches", {"limit": 100}).json()["has_more"] is True
+
+
+@pytest.mark.parametrize("count", [1, 19, 20])
+def test_number_of_input_files(owner: Tenant, count: int) -> None:
+    """B7: up to 20 ids, each of which finds its batch."""
+    made = [owner.has_batch(input_file_id=f"file-{n}").public_id for n in range(21)]
+    listed = ",".join(f"file-{n}" for n in range(count))
+    assert ids(owner, input_file_ids=listed, limit=100) == made[:count][::-1]
+
+
 def test_filters(owner: Tenant) -> None:
     """B7: by part of the name in any case, by input files, by states, and all of these together."""
     first = owner.has_batch(name="Nightly 100%", input_file_id="file-1", status="failed").public_id

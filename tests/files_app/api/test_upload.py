@@ -131,6 +131,24 @@ def test_hostile_names(owner: Tenant, disk: Disk) -> None:
     assert len(disk()) == 2
 
 
+@pytest.mark.parametrize(("length", "status"), [(254, 200), (255, 200), (256, 400), (300, 400)])
+@pytest.mark.parametrize("letter", ["a", "今"])
+def test_long_names(owner: Tenant, disk: Disk, length: int, status: int, letter: str) -> None:
+    """F2: a name comes back as it was sent, up to 255 characters."""
+    name = letter * (length - len(".jsonl")) + ".jsonl"
+    response = send(owner, form((f'Content-Disposition: form-data; name="file"; filename="{name}"', LINE), PURPOSE))
+    assert response.status_code == status
+    assert response.json().get("filename", name) == name
+
+
+@pytest.mark.parametrize(("length", "status"), [(254, 200), (255, 200), (256, 400)])
+def test_idempotency_key_length(owner: Tenant, disk: Disk, length: int, status: int) -> None:
+    """C5: a key has up to 255 characters, and the last of them counts."""
+    first, second = owner.upload(key="k" * length), owner.upload(key="k" * (length - 1) + "l")
+    assert (first.status_code, second.status_code) == (status, status)
+    assert first.json() != second.json() or error_of(first, 400)["param"] == "idempotency_key"
+
+
 @pytest.mark.parametrize("value", [b"batch\0", b"\xed\xa0\x80", b"\xff", b"9" * 5_000, b"a" * 2_000_000])
 def test_hostile_fields(owner: Tenant, disk: Disk, value: bytes) -> None:
     """C6: NUL and what is not UTF-8 in any field of the form, and fields without end, are a 400."""
@@ -191,7 +209,7 @@ def test_bad_expiry(owner: Tenant, disk: Disk, fields: dict[str, str], param: st
     assert disk() == []
 
 
-@pytest.mark.parametrize("seconds", [3600, 2_592_000])
+@pytest.mark.parametrize("seconds", [3600, 3601, 2_591_999, 2_592_000])
 def test_expiry(owner: Tenant, disk: Disk, seconds: int) -> None:
     """F1: the bounds are within."""
     fields = {"expires_after[anchor]": "created_at", "expires_after[seconds]": str(seconds)}
@@ -202,11 +220,11 @@ def test_expiry(owner: Tenant, disk: Disk, seconds: int) -> None:
 def test_size(owner: Tenant, disk: Disk, settings: Any) -> None:
     """F8: a file of exactly the limit is taken; one byte more is not, and leaves nothing behind."""
     settings.MAX_FILE_BYTES = 1000
-    assert owner.upload(b"a" * 1000).status_code == 200
+    assert owner.upload(b"a" * 999).status_code == owner.upload(b"a" * 1000).status_code == 200
     assert error_of(owner.upload(b"a" * 1001), 400)["message"] == "File is too large."
     assert error_of(owner.upload(b"a" * 100_000), 400)["message"] == "File is too large."
-    assert len(disk()) == 1
-    assert StoredFile.objects.count() == 1
+    assert len(disk()) == 2
+    assert StoredFile.objects.count() == 2
 
 
 def test_idempotency(owner: Tenant, disk: Disk) -> None:
