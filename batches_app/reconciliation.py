@@ -10,7 +10,7 @@ from django.db.models import Exists, OuterRef, Q
 from batches_app import checkpoints, lanes, lifecycle, queue
 from batches_app.models import Batch, Shard
 from batches_app.states import ENDING, TERMINAL, Status
-from billing_app import quotas
+from billing_app import alerts, closing, quotas
 from files_app import blobs, retention
 
 log = logging.getLogger(__name__)
@@ -81,4 +81,6 @@ STEPS: tuple[Callable[[datetime], None], ...] = (
     ring_unheard_lanes,
     remove_files,
     sweep_orphans,
+    closing.close_due,
+    alerts.send_due,
 )

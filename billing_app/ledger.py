@@ -15,7 +15,7 @@ from django.db.models import Sum
 
 from billing_app import months, spending
 from billing_app.models import Balance, Hold, LedgerEntry, Price
-from billing_app.pricing import Tokens, add, charge, list_amount, plain
+from billing_app.pricing import Tokens, add, charge, list_amount, minus, plain
 
 Kind = LedgerEntry.Kind
 
@@ -97,7 +97,7 @@ def _settle(balance: Balance, batch_id: str, cost: Decimal) -> Decimal:
     if hold is None:
         return Decimal(0)
     settled: Decimal = min(cost, hold.left)
-    Hold.objects.filter(pk=hold.pk).update(left=add([hold.left, -settled]))
+    Hold.objects.filter(pk=hold.pk).update(left=add([hold.left, minus(settled)]))
     return settled
 
 
@@ -106,7 +106,7 @@ def _write_off(balance: Balance, usage: Usage, now: datetime) -> None:
         key=f"{usage.key}:uncovered",
         account_id=usage.account_id,
         kind=Kind.ADJUSTMENT,
-        amount=-balance.available,
+        amount=minus(balance.available),
         batch_id=usage.batch_id,
         reason="Written off: the batch used more than its hold and the account's credit.",
         made_by="batchdesk",
@@ -121,8 +121,8 @@ def _usage_entry(usage: Usage, cost: Decimal, settled: Decimal, now: datetime) -
         key=usage.key,
         account_id=usage.account_id,
         kind=Kind.USAGE,
-        amount=-cost,
-        held=-settled,
+        amount=minus(cost),
+        held=minus(settled),
         batch_id=usage.batch_id,
         api_key_id=usage.api_key_id,
         model_name=usage.price.model_name,
@@ -152,7 +152,7 @@ def _book(account_id: int, kind: Kind, amount: Decimal, *, key: str, reason: str
     balance = lock(account_id)
     if not _unbooked([key]):
         return False
-    if balance.is_prepaid and balance.available + amount < 0:
+    if balance.is_prepaid and add([balance.available, amount]) < 0:
         raise NotCovered(balance.available)
     entry = LedgerEntry(key=key, account_id=account_id, kind=kind, amount=amount, reason=reason, made_by=made_by)
     entry.created_at = now
@@ -183,7 +183,7 @@ def release_hold(account_id: int, batch_id: str, *, now: datetime) -> None:
     if hold is None:
         return
     Hold.objects.filter(pk=hold.pk).update(left=Decimal(0), released_at=now)
-    _post(balance, _hold_entry(Kind.HOLD_RELEASED, account_id, batch_id, -hold.left, now))
+    _post(balance, _hold_entry(Kind.HOLD_RELEASED, account_id, batch_id, minus(hold.left), now))
     _save(balance)
 
 
@@ -212,7 +212,7 @@ def _post(balance: Balance, entry: LedgerEntry) -> None:
     """The only writer of entries. The balance moves with them, and is saved by who took its lock."""
     entry.month = months.of(balance, entry.created_at)
     entry.save(force_insert=True)
-    balance.available = add([balance.available, entry.amount, -entry.held])
+    balance.available = add([balance.available, entry.amount, minus(entry.held)])
     balance.held = add([balance.held, entry.held])
 
 
@@ -231,5 +231,5 @@ def bill(batch_id: str) -> Bill:
         tokens=Tokens(*(sums[f"{kind}_tokens__sum"] for kind in ("input", "cached", "output", "reasoning"))),
         # Added up here, not by the database: SQLite would add them as floats.
         list_amount=add(list_amount(e.tokens, e.price.rates) for e in entries.select_related("price") if e.price),
-        charged=-add(entries.values_list("amount", flat=True)),
+        charged=minus(add(entries.values_list("amount", flat=True))),
     )

@@ -1,7 +1,7 @@
 """Months as the ledger counts them, `2026-11`, in the installation's TIME_ZONE."""
 
 import re
-from datetime import date, datetime
+from datetime import date, datetime, time
 
 from django.utils import timezone
 
@@ -16,6 +16,10 @@ def of(balance: Balance, moment: datetime) -> str:
 
 def containing(moment: datetime) -> str:
     return f"{timezone.localtime(moment, timezone.get_default_timezone()):%Y-%m}"
+
+
+def beginning(month: str) -> datetime:
+    return datetime.combine(_first_day(month), time(), timezone.get_default_timezone())
 
 
 def after(month: str) -> str:

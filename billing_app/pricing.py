@@ -44,10 +44,6 @@ class Rates:
     currency: str = "USD"
     cached_input: Decimal | None = None
 
-    @property
-    def is_free(self) -> bool:
-        return not (self.input or self.output or self.cached_input) or not self.batch_discount
-
 
 def list_amount(tokens: Tokens, rates: Rates) -> Decimal:
     """The real-time price of `tokens`, unrounded (M5). Raises decimal.Inexact beyond 200 digits."""
@@ -70,6 +66,15 @@ def add(amounts: Iterable[Decimal]) -> Decimal:
     return reduce(_EXACT.add, amounts, Decimal(0))
 
 
+def share(amount: Decimal, percent: int) -> Decimal:
+    return _EXACT.multiply(amount, Decimal(percent).scaleb(-2))
+
+
+def minus(amount: Decimal) -> Decimal:
+    """A mere minus sign rounds to 28 digits too."""
+    return _EXACT.minus(amount)
+
+
 def plain(amount: Decimal) -> str:
     """All its digits and no other: no exponent, no zeros at the end, no minus before zero."""
     text = format(amount, "f")
@@ -78,5 +83,5 @@ def plain(amount: Decimal) -> str:
 
 
 def round_money(amount: Decimal, places: int = 2) -> Decimal:
-    """Half up, and a credit like a debit: -0.005 becomes -0.01."""
-    return amount.quantize(Decimal(1).scaleb(-places), context=_ROUNDING)
+    """Half up, and a credit like a debit: -0.005 becomes -0.01. Adding 0 makes 0.00 of -0.00."""
+    return _EXACT.add(amount.quantize(Decimal(1).scaleb(-places), context=_ROUNDING), Decimal(0))

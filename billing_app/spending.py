@@ -8,7 +8,7 @@ from django.conf import settings
 
 from billing_app import months
 from billing_app.models import Account, APIKey, Balance, BudgetAlert, MonthlySpend
-from billing_app.pricing import add, plain
+from billing_app.pricing import add, plain, share
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def refusal(account: Account, key: APIKey | None, *, now: datetime) -> str | Non
 
 
 def _alert(account: Account, month: str, budget: Decimal, before: Decimal, after: Decimal, now: datetime) -> None:
-    crossed = [percent for percent in settings.BUDGET_ALERTS if before < budget * percent / 100 <= after]
+    crossed = [percent for percent in settings.BUDGET_ALERTS if before < share(budget, percent) <= after]
     BudgetAlert.objects.bulk_create(
         [
             BudgetAlert(account=account, month=month, percent=percent, budget=budget, spent=after, created_at=now)

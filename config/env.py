@@ -17,6 +17,8 @@ from environs import FileAwareEnv
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
+MAIL_TIMEOUT = 5  # seconds, for each answer of the mail server
+
 env = FileAwareEnv(eager=False)
 
 
@@ -54,6 +56,16 @@ def storage(url: str, folder: Path) -> dict[str, Any]:
         # Downloads of a blob spill to disk past 1 MiB: memory must not grow with the file.
         "OPTIONS": {"bucket_name": parts.netloc, "max_memory_size": 1024 * 1024, "file_overwrite": False} | options,
     }
+
+
+def email(url: str) -> dict[str, Any]:
+    """Django's EMAIL_… settings for `EMAIL_URL`: empty for no mail, or `smtp://USER:PASSWORD@HOST:PORT?tls=true`."""
+    if not url:
+        return {"EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend"}
+    found = env.dj_email_url("EMAIL_URL") if url.startswith(("smtp://", "submission://", "console://")) else None
+    if found is None:
+        raise ImproperlyConfigured("EMAIL_URL must look like smtp://USER:PASSWORD@HOST:PORT?tls=true.")
+    return {**found, "EMAIL_TIMEOUT": found["EMAIL_TIMEOUT"] or MAIL_TIMEOUT}
 
 
 def database(url: str, folder: Path) -> dict[str, Any]:

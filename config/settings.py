@@ -5,7 +5,7 @@ import django_stubs_ext
 from django.core.exceptions import ImproperlyConfigured
 from environs import EnvValidationError, validate
 
-from config.env import BASE_DIR, database, env, secret, storage
+from config.env import BASE_DIR, database, email, env, secret, storage
 
 django_stubs_ext.monkeypatch()  # so that generic classes such as ModelAdmin[Row] exist at run time
 
@@ -19,7 +19,7 @@ CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 LOG_LEVEL = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "config.apps.DeskAdminConfig",  # django.contrib.admin
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -87,6 +87,8 @@ RQ_QUEUES = {
     for name in ("control", "lanes")
 }
 RQ = {"WORKER_CLASS": "batches_app.queue.Worker"}
+# Its dashboard would be in the admin by itself, and let any staff user, whatever he may do, empty a queue.
+RQ_SHOW_ADMIN_LINK = False
 
 # Who may come in
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.ScryptPasswordHasher"]
@@ -99,6 +101,7 @@ SESSION_COOKIE_HTTPONLY = True
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["billing_app.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_THROTTLE_CLASSES": ["billing_app.throttling.AccountThrottle"],
     "DEFAULT_RENDERER_CLASSES": ["config.api.handler.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["config.api.handler.StrictJSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "config.api.handler.JSONAlways",
@@ -107,6 +110,7 @@ REST_FRAMEWORK = {
 }
 
 LANGUAGE_CODE = "en"
+FORMAT_MODULE_PATH = ["config.formats"]
 TIME_ZONE = env.str("TIME_ZONE", "UTC")
 USE_TZ = True
 
@@ -140,12 +144,21 @@ RATE_LIMITS = {
     "models": 600,
     "usage": 60,
 }
+RATE_LIMIT_WINDOW = 60  # seconds; another value is for tests
+RATE_LIMIT_REDIS_TIMEOUT = 0.5  # seconds, after which a limit is decided without Redis
+RATE_LIMIT_REDIS_PAUSE = 5.0  # seconds, until Redis is asked again after it failed
+RATE_LIMIT_LOCAL_SHARE = 4  # meanwhile each process allows a quarter of the limit
 
 # Money
 CURRENCY = env.str("CURRENCY", "USD", validate=validate.Regexp("^[A-Z]{3}$"))
 BUDGET_ALERTS = (50, 80, 100)  # per cent
+MONTH_CLOSING_DELAY = 600.0  # seconds after a month's end; its last results have been booked by then
 HOLD_BYTES_PER_TOKEN = 2  # of a prepaid batch's worst case: text of any language has more bytes a token
 HOLD_OUTPUT_TOKENS = 4096  # of a request that sets no limit, on a model that has none set either
+
+# Mail (budget alerts); without EMAIL_URL none is sent
+globals().update(email(env.str("EMAIL_URL", "")))
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "batchdesk@localhost")
 
 # How batches run (seconds, bytes)
 SHARD_REQUESTS = 256

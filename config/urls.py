@@ -8,6 +8,7 @@ from config.health import healthz
 urlpatterns = [
     path("v1/", include("files_app.api.urls")),
     path("v1/", include("batches_app.api.urls")),
+    path("v1/", include("billing_app.api.urls")),
     re_path(r"^v1(?:/|$)", unknown_url),
     path("healthz", healthz),
     path("admin/", admin.site.urls),

@@ -1,5 +1,6 @@
 from decimal import Decimal
 
+from django.conf import settings
 from django.db import migrations
 
 NAME = "batch-test-model"
@@ -12,7 +13,11 @@ def create(apps, schema_editor):
     )
     apps.get_model("batches_app", "Lane").objects.create(model=model, number=0, permits=PERMITS)
     apps.get_model("billing_app", "Price").objects.create(
-        model_name=NAME, input_price=Decimal(0), output_price=Decimal(0), batch_discount=Decimal("0.5")
+        model_name=NAME,
+        input_price=Decimal(0),
+        output_price=Decimal(0),
+        batch_discount=Decimal("0.5"),
+        currency=settings.CURRENCY,
     )
 
 

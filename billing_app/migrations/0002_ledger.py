@@ -51,6 +51,7 @@ class Migration(migrations.Migration):
                 ('budget', billing_app.models.fields.ExactDecimalField()),
                 ('spent', billing_app.models.fields.ExactDecimalField()),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('claimed_until', models.DateTimeField(null=True)),
                 ('sent_at', models.DateTimeField(null=True)),
             ],
             options={

@@ -1,11 +1,7 @@
-from decimal import Decimal
-
 from django.db import migrations
 from django.utils import timezone
 
-
-def total(amounts):
-    return sum(amounts, Decimal(0))
+from billing_app.pricing import add, minus
 
 
 def book_what_was_used(apps, schema_editor):
@@ -13,15 +9,15 @@ def book_what_was_used(apps, schema_editor):
     entries = apps.get_model("billing_app", "LedgerEntry").objects
     for entry in entries.iterator():
         entries.filter(pk=entry.pk).update(
-            amount=-entry.amount,
+            amount=minus(entry.amount),
             month=f"{timezone.localtime(entry.created_at, timezone.get_default_timezone()):%Y-%m}",
         )
     for account in apps.get_model("billing_app", "Account").objects.all():
         used = list(entries.filter(account=account).values_list("api_key_id", "month", "amount"))
-        balance = total(amount for *_, amount in used)
+        balance = add(amount for *_, amount in used)
         apps.get_model("billing_app", "Balance").objects.create(account=account, available=balance)
         for key, month in {(key, month) for key, month, _ in used}:
-            amount = -total(amount for k, m, amount in used if (k, m) == (key, month))
+            amount = minus(add(amount for k, m, amount in used if (k, m) == (key, month)))
             spends = apps.get_model("billing_app", "MonthlySpend").objects
             spends.create(account=account, api_key_id=key or 0, month=month, amount=amount)
 

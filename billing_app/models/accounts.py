@@ -71,6 +71,7 @@ class APIKey(models.Model):
     class Meta:
         verbose_name = "API key"
         ordering = ["-id"]
+        permissions = [("revoke_apikey", "Can revoke API keys")]
 
     def __str__(self) -> str:
         return f"{self.hint} {self.name}".strip()

@@ -4,6 +4,7 @@ from typing import Any
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from billing_app.amounts import AmountField
 from billing_app.pricing import plain
 
 
@@ -14,6 +15,9 @@ class ExactDecimalField(models.Field):  # type: ignore[type-arg]  # django-stubs
     it is text, written in the one shortest way, so that a comparison with 0 or 1 is right (for constraints); other
     comparisons and sums are for Python.
     """
+
+    def formfield(self, **options: Any) -> Any:
+        return super().formfield(**({"form_class": AmountField} | options))
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str:
         return "numeric" if connection.vendor == "postgresql" else "text"

@@ -87,6 +87,11 @@ class LedgerEntry(models.Model):
     class Meta:
         verbose_name_plural = "ledger entries"
         ordering = ["-id"]
+        permissions = [
+            ("add_credit", "Can add credit to accounts"),
+            ("make_adjustment", "Can adjust balances"),
+            ("download_statement", "Can download statements"),
+        ]
         indexes = [
             models.Index(fields=["account", "month"], name="entries_by_month"),
             models.Index(fields=["account", "created_at"], name="entries_by_time"),
@@ -182,6 +187,7 @@ class BudgetAlert(models.Model):
     budget = ExactDecimalField()
     spent = ExactDecimalField()
     created_at = models.DateTimeField(default=timezone.now)
+    claimed_until = models.DateTimeField(null=True)
     sent_at = models.DateTimeField(null=True)
 
     class Meta:

@@ -28,6 +28,14 @@ def test_cached_and_reasoning_tokens_are_parts_that_cost_nothing_more() -> None:
     assert charge(Tokens(10, 4, 20, 9), price) == charge(Tokens(input=10, output=20), price)
 
 
+def test_cached_input_may_have_a_price_of_its_own() -> None:
+    """M1: of 10 input tokens 4 were in the upstream's cache."""
+    price = Rates(Decimal(30), Decimal(70), Decimal("0.5"), cached_input=Decimal(3))
+    assert charge(Tokens(10, 4, 20), price) == Decimal(6 * 30 + 4 * 3 + 20 * 70) / 2 / 1_000_000
+    free = Rates(Decimal(30), Decimal(70), Decimal("0.5"), cached_input=Decimal(0))
+    assert charge(Tokens(10, 4, 20), free) == Decimal(6 * 30 + 20 * 70) / 2 / 1_000_000
+
+
 @given(tokens, rates)
 def test_a_charge_is_the_exact_fraction(tokens: Tokens, rates: Rates) -> None:
     """M5: never rounded."""

@@ -1,0 +1,43 @@
+"""What is wrong with the prices of an installation, said when it is started or migrated."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Warning
+from django.db import connections
+from django.utils import timezone
+
+from batches_app.models import ServedModel
+from billing_app import prices
+from billing_app.models import Price
+
+HINT = "Add one: manage.py set_model, or Prices in the admin. Until then its batches fail."
+
+
+def check_prices(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """Only with a database at hand (`check --database default`, `migrate`), and only once it has our tables."""
+    if "default" not in (databases or ()) or not _has_tables():
+        return []
+    # Named columns: before a migration the table may lack the others.
+    names = list(ServedModel.objects.filter(is_enabled=True).values_list("name", flat=True))
+    priced, elsewhere = prices.in_force(names, timezone.now()), _other_currencies(names)
+    unpriced = [name for name in names if name not in priced]
+    return [_warning(name, elsewhere.get(name)) for name in unpriced]
+
+
+def _has_tables() -> bool:
+    needed = {ServedModel._meta.db_table, Price._meta.db_table}
+    return needed <= set(connections["default"].introspection.table_names())
+
+
+def _other_currencies(names: Sequence[str]) -> dict[str, str]:
+    versions = Price.objects.filter(model_name__in=names, effective_from__lte=timezone.now())
+    return dict(versions.exclude(currency=settings.CURRENCY).values_list("model_name", "currency"))
+
+
+def _warning(name: str, currency: str | None) -> Warning:
+    if currency:
+        told = f"The price of the model '{name}' is in {currency}, but CURRENCY is {settings.CURRENCY}."
+        return Warning(told, hint=HINT, id="batchdesk.W002")
+    return Warning(f"The model '{name}' is enabled and has no price in force.", hint=HINT, id="batchdesk.W001")
