@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from batches_app.models import ServedModel
 from billing_app import prices
-from billing_app.models import Price
+from billing_app.models import AuditEntry, Price
 
 pytestmark = pytest.mark.django_db
 CHAT = "/v1/chat/completions"
@@ -97,3 +97,14 @@ def test_a_model_needs_a_name_that_fits(name: str) -> None:
 def test_the_built_in_model_cannot_be_redefined() -> None:
     with pytest.raises(CommandError, match="'batch-test-model' is built in and cannot be changed"):
         set_model("batch-test-model")
+
+
+def test_what_it_changes_is_on_record() -> None:
+    """From what to what; to set the same again is no change."""
+    set_model()
+    set_model()
+    set_model(output_price="7")
+    created, changed = AuditEntry.objects.order_by("pk")
+    assert (created.action, changed.action) == ("model.created", "model.changed")
+    assert list(changed.changes) == ["price"]
+    assert "output=Decimal('7')" in changed.changes["price"][1]

@@ -1,5 +1,6 @@
 import json
 from datetime import timedelta
+from decimal import Decimal
 from io import StringIO
 from typing import Any
 
@@ -8,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from billing_app import api_keys
-from billing_app.models import Account, APIKey, EnqueuedTokenLimit
+from billing_app.models import Account, APIKey, AuditEntry, EnqueuedTokenLimit
 
 pytestmark = pytest.mark.django_db
 
@@ -127,3 +128,50 @@ def test_a_revoked_key_is_refused_from_then_on_and_revoking_again_does_nothing()
 def test_a_key_that_does_not_exist_cannot_be_revoked() -> None:
     with pytest.raises(CommandError, match="There is no key 77"):
         run("revoke_key", "77")
+
+
+def test_what_commands_do_is_on_record() -> None:
+    """Who, what and on what; never a key itself."""
+    run("create_account", "acme", "--weight", "2")
+    made = run("create_key", "acme")
+    for _ in range(2):
+        run("revoke_key", str(made["id"]))
+    entries = list(AuditEntry.objects.order_by("pk"))
+    assert [entry.action for entry in entries] == ["account.created", "key.issued", "key.revoked"]
+    assert {entry.account for entry in entries} == {"acme"}
+    assert entries[0].changes == {"weight": [None, 2]}
+    assert all("manage.py" in entry.actor and made["key"] not in str(vars(entry)) for entry in entries)
+
+
+def test_an_account_is_set_up_with_all_that_it_may_do() -> None:
+    run("create_account", "acme", "--prepaid", "--max-files", "5", "--max-bytes", "1000", "--max-active-batches", "3")
+    run("create_account", "acme", "--monthly-budget", "99.50", "--stop-at-budget", "--rate-limit", "batches.list=7")
+    account = Account.objects.get()
+    assert (account.max_files, account.max_bytes, account.max_active_batches) == (5, 1000, 3)
+    assert (account.monthly_budget, account.budget_is_hard) == (Decimal("99.5"), True)
+    assert account.balance.is_prepaid
+    assert [(limit.scope, limit.per_minute) for limit in account.rate_limits.all()] == [("batches.list", 7)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--max-files", "-1"], "--max-files must be between 0 and"),
+        (["--max-bytes", str(2**63)], "--max-bytes must be between 0 and"),
+        (["--monthly-budget", "lots"], "--monthly-budget must be an amount such as"),
+        (["--monthly-budget", "-1"], "--monthly-budget must be an amount such as"),
+        (["--rate-limit", "nothing=5"], "there is no 'nothing=5'. The scopes are"),
+        (["--prepaid", "--postpaid"], "either --prepaid or --postpaid"),
+    ],
+)
+def test_a_wrong_setting_changes_nothing(arguments: list[str], sentence: str) -> None:
+    with pytest.raises(CommandError, match=sentence):
+        run("create_account", "acme", *arguments)
+    assert not Account.objects.exists()
+
+
+def test_an_account_that_owes_cannot_become_prepaid() -> None:
+    run("create_account", "acme")
+    run("credit", "acme", "-5", "--adjustment", "--reason", "late item")
+    with pytest.raises(CommandError, match="balance is -5: to be prepaid it must not owe"):
+        run("create_account", "acme", "--prepaid")

@@ -7,6 +7,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
+from billing_app.models import AuditEntry
+
 pytestmark = pytest.mark.django_db
 
 
@@ -50,3 +52,26 @@ def test_a_file_without_a_password_makes_no_operator(tmp_path: Path, content: st
 def test_an_operator_needs_a_name_that_fits(name: str) -> None:
     with pytest.raises(CommandError, match="name"):
         create(name)
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator", "billing"])
+def test_a_role_is_a_group_and_no_more(role: str) -> None:
+    create("ann", "--role", role)
+    operator = User.objects.get()
+    assert (operator.is_staff, operator.is_superuser) == (True, False)
+    assert [group.name for group in operator.groups.all()] == [role]
+
+
+def test_without_a_role_an_operator_may_do_everything() -> None:
+    create("ann")
+    assert User.objects.get().is_superuser
+
+
+def test_a_new_operator_is_audited_without_the_password() -> None:
+    made = create("ann", "--role", "billing")
+    entry = AuditEntry.objects.get()
+    assert (entry.action, entry.changes) == ("operator.created", {"role": [None, "billing"]})
+    assert entry.actor.endswith("manage.py create_operator)") or entry.actor == "manage.py create_operator"
+    assert made["password"] not in f"{entry.target} {entry.changes} {entry.reason}"
+    create("ann", "--role", "viewer")
+    assert AuditEntry.objects.count() == 1

@@ -1,17 +1,19 @@
 import json
 import re
+from dataclasses import asdict
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
 from django.utils import timezone
 
 from batches_app import routing
 from batches_app.models import ServedModel
 from batches_app.models.routing import UPSTREAM_ENDPOINTS
-from billing_app import prices
+from billing_app import audit, prices
 from billing_app.pricing import Rates
 
 
@@ -39,11 +41,25 @@ class Command(BaseCommand):
         route = _route(options)
         rates = _rates(options)
         try:
-            model, changed = routing.serve(options["name"], route, rates, now=timezone.now())
+            model, changed = _serve(options["name"], route, rates)
         except routing.BuiltinModel:
             raise CommandError(f"'{options['name']}' is built in and cannot be changed.") from None
         said = f"Model '{model.name}' {'is set' if changed else 'was set so already'}."
         self.stdout.write(json.dumps({"name": model.name, "changed": changed}) if options["json"] else said)
+
+
+@transaction.atomic
+def _serve(name: str, route: routing.Route, rates: Rates) -> tuple[ServedModel, bool]:
+    now = timezone.now()
+    before, price = ServedModel.objects.filter(name=name).first(), prices.current(name, at=now)
+    model, changed = routing.serve(name, route, rates, now=now)
+    if changed:
+        facts = asdict(route) | {"price": rates}
+        was = {field: getattr(before, field, None) for field in facts} | {"price": price and price.rates}
+        changes = {field: (was[field], value) for field, value in facts.items() if was[field] != value}
+        action = "model.changed" if before else "model.created"
+        audit.record(actor=audit.from_shell("set_model"), action=action, target=model, changes=changes)
+    return model, changed
 
 
 def _rates(options: dict[str, Any]) -> Rates:

@@ -3,9 +3,10 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
 from django.utils import timezone
 
-from billing_app import api_keys
+from billing_app import api_keys, audit
 from billing_app.models import Account
 
 MOST_DAYS = 36_500
@@ -30,6 +31,8 @@ class Command(BaseCommand):
         if len(options["name"]) > 100:
             raise CommandError("--name has at most 100 characters.")
         expires_at = timezone.now() + timedelta(days=days) if days else None
-        key, secret = api_keys.issue(account, name=options["name"], expires_at=expires_at)
+        with transaction.atomic():
+            key, secret = api_keys.issue(account, name=options["name"], expires_at=expires_at)
+            audit.record(actor=audit.from_shell("create_key"), action="key.issued", target=key, account=account.name)
         report = {"id": key.pk, "account": account.name, "key": secret}
         self.stdout.write(json.dumps(report) if options["json"] else f"Key {key.pk}, shown once: {secret}")

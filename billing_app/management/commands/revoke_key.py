@@ -2,9 +2,10 @@ import json
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
 from django.utils import timezone
 
-from billing_app import api_keys
+from billing_app import api_keys, audit
 from billing_app.models import APIKey
 
 
@@ -19,6 +20,10 @@ class Command(BaseCommand):
         key = APIKey.objects.filter(pk=options["id"]).first()
         if key is None:
             raise CommandError(f"There is no key {options['id']}.")
-        revoked = api_keys.revoke(key, now=timezone.now())
+        with transaction.atomic():
+            revoked = api_keys.revoke(key, now=timezone.now())
+            if revoked:
+                actor = audit.from_shell("revoke_key")
+                audit.record(actor=actor, action="key.revoked", target=key, account=key.account.name)
         said = f"Key {key.pk} ({key.hint}) {'is revoked' if revoked else 'was revoked before'}."
         self.stdout.write(json.dumps({"id": key.pk, "revoked": revoked}) if options["json"] else said)

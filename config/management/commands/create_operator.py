@@ -3,9 +3,15 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
+
+from batches_app.roles import ROLES
+from billing_app import audit
+
+SUPERUSER = "administrator"  # the one who can also make others superusers
 
 
 class Command(BaseCommand):
@@ -13,19 +19,30 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name")
+        parser.add_argument(
+            "--role", choices=ROLES, default=SUPERUSER, help=f"what it may do (default: {SUPERUSER}, everything)"
+        )
         parser.add_argument("--password-file", type=Path, help="else a password is made and printed once")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        user_model, name = get_user_model(), options["name"]
+        name, role = options["name"], options["role"]
         report: dict[str, Any] = {"name": name, "created": False}
-        if not user_model.objects.filter(username=name).exists():
+        if not User.objects.filter(username=name).exists():
             file = options["password_file"]
             password = _password_from(file) if file else secrets.token_urlsafe(12)
             _check_name(name)
-            user_model.objects.create_superuser(name, password=password)
+            _create(name, password, role)
             report |= {"created": True} | ({} if file else {"password": password})
         self.stdout.write(json.dumps(report) if options["json"] else _sentence(report))
+
+
+@transaction.atomic
+def _create(name: str, password: str, role: str) -> None:
+    user = User.objects.create_user(name, password=password, is_staff=True, is_superuser=role == SUPERUSER)
+    user.groups.add(Group.objects.get(name=role))
+    who = audit.from_shell("create_operator")
+    audit.record(actor=who, action="operator.created", target=user, changes={"role": (None, role)})
 
 
 def _password_from(file: Path) -> str:
@@ -40,7 +57,7 @@ def _password_from(file: Path) -> str:
 
 def _check_name(name: str) -> None:
     try:
-        get_user_model()._meta.get_field("username").clean(name, None)
+        User._meta.get_field("username").clean(name, None)
     except ValidationError as error:
         raise CommandError(f"The operator's name cannot be {name!r}: {error.messages[0]}") from None
 

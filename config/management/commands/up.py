@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connection
 from redis import Redis, RedisError
 
-from billing_app import api_keys
+from billing_app import api_keys, audit
 from billing_app.models import Account
 from config.env import BASE_DIR
 from config.redis_server import NoRedisBinary, private_server
@@ -57,8 +57,12 @@ class Command(BaseCommand):
         self.stdout.write(f"Batchdesk is up. API: {address}/v1   Console: {address}/")
         if not get_user_model().objects.exists() and not Account.objects.exists():
             password = secrets.token_urlsafe(12)
-            get_user_model().objects.create_superuser("admin", password=password)
-            _, key = api_keys.issue(Account.objects.create(name="default"), name="first key")
+            user = get_user_model().objects.create_superuser("admin", password=password)
+            account = Account.objects.create(name="default")
+            _, key = api_keys.issue(account, name="first key")
+            who = audit.from_shell("up")
+            audit.record(actor=who, action="operator.created", target=user)
+            audit.record(actor=who, action="account.created", target=account, account=account.name)
             self.stdout.write(
                 f"Shown once, so keep them:\n  operator  admin / {password}\n  API key   {key}  (account 'default')"
             )

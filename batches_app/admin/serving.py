@@ -1,0 +1,133 @@
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from batches_app import routing
+from batches_app.admin.model_form import ServedModelForm, no_price
+from batches_app.models import Lane, ServedModel
+from billing_app import prices
+from billing_app.audited import KeptAdmin
+from billing_app.pricing import plain
+from config.admin_base import ReadOnlyAdmin, Tool
+from config.admin_parts import badge, link, list_url
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("enabled", "Enabled"), ("paused", "Paused")]
+
+    def queryset(self, request: HttpRequest, models: QuerySet[Any]) -> QuerySet[Any]:
+        value = self.value()
+        return models.filter(is_enabled=value == "enabled") if value in ("enabled", "paused") else models
+
+
+@admin.register(ServedModel)
+class ServedModelAdmin(KeptAdmin):
+    form = ServedModelForm
+    audit_noun = "model"
+    empty_text = "No model yet."
+    list_display = ["name", "state", "price", "served", "upstream", "max_concurrency"]
+    list_filter = [StateFilter]
+    search_fields = ["name", "upstream_url"]
+    actions = ["enable", "pause"]
+    fieldsets = [
+        (None, {"fields": ["name", "is_enabled", "endpoints"]}),
+        ("Upstream", {"fields": ["upstream_url", "upstream_model", "upstream_key_env", "max_concurrency"]}),
+        ("Tokens", {"fields": ["context_tokens", "max_output_tokens"]}),
+    ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        if obj is None:
+            return []
+        upstream = ["endpoints", "upstream_url", "upstream_model", "upstream_key_env"]
+        return ["name", *(upstream if obj.is_builtin else [])]  # its prices and batches know it by name
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The prices of the page's models with one query, not one each."""
+        changes = super().get_changelist_instance(request)
+        models = list(changes.result_list)
+        current = prices.in_force([model.name for model in models], timezone.now())
+        for model in models:
+            model.price_in_force = current.get(model.name)
+        changes.result_list = models
+        return changes
+
+    @admin.display(description="state", ordering="is_enabled")
+    def state(self, model: ServedModel) -> SafeString:
+        return badge("enabled", "ok") if model.is_enabled else badge("paused", "warning")
+
+    @admin.display(description="price (input / output)")
+    def price(self, model: Any) -> SafeString:
+        price = model.price_in_force
+        url = list_url("billing_app_price", q=model.name)
+        if price is None:
+            return link(url, badge("no price", "danger"))
+        return link(url, f"{plain(price.input_price)} / {plain(price.output_price)} {price.currency}")
+
+    @admin.display(description="endpoints")
+    def served(self, model: ServedModel) -> SafeString:
+        return format_html("<div>{}</div>", format_html_join("", "{}<br>", ((one,) for one in model.endpoints)))
+
+    @admin.display(description="upstream", ordering="upstream_url")
+    def upstream(self, model: ServedModel) -> SafeString:
+        if model.is_builtin:
+            return badge("built in")
+        return format_html('<span class="break">{}</span>', model.upstream_url)
+
+    def tools(self, request: HttpRequest, model: ServedModel) -> list[Tool]:
+        return [
+            Tool("Prices", list_url("billing_app_price", q=model.name)),
+            Tool("Lanes", list_url("batches_app_lane", model__id__exact=model.pk)),
+        ]
+
+    def insert(self, model: ServedModel, form: Any) -> dict[str, Any]:
+        changes = super().insert(model, form)
+        routing.cut_lanes(model)
+        return changes
+
+    def update(self, model: ServedModel, form: Any) -> dict[str, Any]:
+        changes = super().update(model, form)
+        if "max_concurrency" in changes:
+            routing.cut_lanes(model)
+        return changes
+
+    @admin.action(description="Enable the selected models", permissions=["change"])
+    def enable(self, request: HttpRequest, models: QuerySet[ServedModel]) -> None:
+        self._switch(request, models, True)
+
+    @admin.action(description="Pause the selected models: no new batches, running ones go on", permissions=["change"])
+    def pause(self, request: HttpRequest, models: QuerySet[ServedModel]) -> None:
+        self._switch(request, models, False)
+
+    @transaction.atomic
+    def _switch(self, request: HttpRequest, models: QuerySet[ServedModel], enabled: bool) -> None:
+        for model in models:
+            if enabled and prices.current(model.name, timezone.now()) is None:
+                self.message_user(request, no_price(model.name), messages.ERROR)
+            elif ServedModel.objects.filter(pk=model.pk, is_enabled=not enabled).update(is_enabled=enabled):
+                self.audit(request, model, "changed", {"is_enabled": (not enabled, enabled)})
+                self.message_user(request, f"{model} is {'enabled' if enabled else 'paused'}.")
+
+
+@admin.register(Lane)
+class LaneAdmin(ReadOnlyAdmin):
+    empty_text = "No lane: a model gets some when it is added."
+    list_display = ["model", "number", "state", "permits", "limit", "in_flight", "owner", "lease_expires_at"]
+    list_filter = ["model"]
+    list_select_related = ["model"]
+
+    @admin.display(description="state")
+    def state(self, lane: Lane) -> SafeString:
+        if lane.pause_reason:
+            return format_html('{} <span class="break">{}</span>', badge("waiting", "warning"), lane.pause_reason)
+        held = lane.lease_expires_at is not None and lane.lease_expires_at > timezone.now()
+        return badge("working", "ok") if held else badge("idle")

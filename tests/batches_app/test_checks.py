@@ -1,0 +1,64 @@
+from collections.abc import Sequence
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.utils import timezone
+
+from batches_app.checks import check_prices
+from tests.factories import PriceFactory, ServedModelFactory
+
+pytestmark = pytest.mark.django_db
+
+
+def ids(databases: Sequence[str] | None = ("default",)) -> list[str | None]:
+    return [message.id for message in check_prices(databases=databases)]
+
+
+def test_a_fresh_database_has_nothing_to_warn_of() -> None:
+    assert ids() == []
+
+
+def test_an_enabled_model_without_a_price_in_force_is_told() -> None:
+    ServedModelFactory(name="m")
+    ServedModelFactory(name="paused", is_enabled=False)
+    PriceFactory(model_name="m", effective_from=timezone.now() + timedelta(days=1))
+    [warning] = check_prices(databases=["default"])
+    assert (warning.id, "'m' is enabled and has no price" in warning.msg) == ("batchdesk.W001", True)
+    PriceFactory(model_name="m")
+    assert ids() == []
+
+
+def test_a_price_in_another_currency_is_told() -> None:
+    ServedModelFactory(name="m")
+    PriceFactory(model_name="m", currency="EUR")
+    [warning] = check_prices(databases=["default"])
+    assert (warning.id, "is in EUR, but CURRENCY is USD" in warning.msg) == ("batchdesk.W002", True)
+
+
+def test_another_currency_of_the_installation_is_told(settings: Any) -> None:
+    settings.CURRENCY = "EUR"
+    ServedModelFactory(name="m")
+    PriceFactory(model_name="m")
+    assert "batchdesk.W002" in ids()
+
+
+def test_without_a_database_at_hand_nothing_is_asked() -> None:
+    ServedModelFactory(name="m")
+    assert ids(None) == []
+
+
+def test_before_the_first_migrate_there_are_no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection.introspection, "table_names", list)
+    ServedModelFactory(name="m")
+    assert ids() == []
+
+
+def test_manage_py_check_tells_it() -> None:
+    ServedModelFactory(name="m")
+    err = StringIO()
+    call_command("check", "--database", "default", stdout=StringIO(), stderr=err)
+    assert "batchdesk.W001" in err.getvalue()
