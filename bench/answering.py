@@ -22,6 +22,12 @@ _TIMES = """
 import json; from batches_app.models import Batch
 print(json.dumps([[b.created_at.timestamp(), b.completed_at.timestamp()] for b in Batch.objects.all()]))
 """
+# B9 is counted all the same, but never reached.
+_NO_LIMIT = """
+from billing_app.models import Account
+for account in Account.objects.all():
+    account.rate_limits.create(scope="batches.retrieve", per_minute=1_000_000)
+"""
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
@@ -37,6 +43,7 @@ def run_small_batches() -> Iterator[Figure]:
 
 def run_calls() -> Iterator[Figure]:
     with installation() as (stack, client), Meter(stack) as meter:
+        stack.shell(_NO_LIMIT)
         batch_id = _small_batch(client)
         request = f"GET /v1/batches/{batch_id} HTTP/1.1\r\nHost: 127.0.0.1:{stack.port}\r\n"
         caller = Caller(stack, f"{request}Authorization: Bearer {client.api_key}\r\n\r\n".encode())

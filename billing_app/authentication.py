@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from billing_app import api_keys
+from billing_app import api_keys, rate_limits
 from billing_app.models import Account, APIKey
 from config.api.errors import InvalidKey, QuotaExceeded
 
@@ -28,12 +28,14 @@ class Caller:
     """What DRF calls the user."""
 
     account: Account
+    rate_limits: Mapping[str, int]  # by scope
     is_authenticated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
     key: APIKey
+    rate_limits: Mapping[str, int]
     until: float
 
 
@@ -44,12 +46,13 @@ class BearerAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[Caller, APIKey]:
         presented = _bearer(request.META.get("HTTP_AUTHORIZATION", ""))
         now = timezone.now()
-        key = _find(presented, now)
-        if key is None:
+        seen = _find(presented, now)
+        if seen is None:
             raise InvalidKey(f"Incorrect API key provided: {api_keys.hint(presented)}.")
-        if not key.account.is_enabled:
+        account = seen.key.account
+        if not account.is_enabled:
             raise QuotaExceeded("This account is disabled. Please ask the operator of this service.")
-        return Caller(key.account), key
+        return Caller(account, seen.rate_limits), seen.key
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
@@ -80,20 +83,20 @@ def _bearer(header: str) -> str:
     return key.strip()
 
 
-def _find(presented: str, now: datetime) -> APIKey | None:
+def _find(presented: str, now: datetime) -> _Seen | None:
     digest = hashlib.sha256(presented.encode("utf-8", "surrogatepass")).digest()
     seen = _seen.get(digest)
     if seen and seen.until > time.monotonic() and (seen.key.expires_at is None or seen.key.expires_at > now):
-        return seen.key
+        return seen
     key = api_keys.find(presented, now=now)
     if key is None:
         _seen.pop(digest, None)
         return None
     if len(_seen) >= CACHE_SIZE:
         _seen.clear()
-    _seen[digest] = _Seen(key, time.monotonic() + CACHE_SECONDS)
+    seen = _seen[digest] = _Seen(key, rate_limits.limits_of(key.account), time.monotonic() + CACHE_SECONDS)
     _note_use(key, now)
-    return key
+    return seen
 
 
 def _note_use(key: APIKey, now: datetime) -> None:

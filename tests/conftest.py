@@ -5,14 +5,17 @@ import pytest
 from django.db import connection
 from django.test import TransactionTestCase
 
-from billing_app import authentication, immutability
+from billing_app import authentication, immutability, prices, rate_limits
 from tests.fake_upstream import FakeUpstream
 from tests.stack import Stack
 
 
 @pytest.fixture(autouse=True)
-def _no_remembered_keys() -> None:
+def _nothing_remembered() -> None:
+    """Ids come again after a rollback."""
     authentication.forget()
+    prices.rates.cache_clear()
+    rate_limits.forget()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,5 +1,6 @@
 """What every view of /v1 is made of. (Apart from `handler`: DRF loads that when it defines APIView.)"""
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ from rest_framework.views import APIView
 
 from config.api.body import Body
 from config.api.handler import refuse_broken_text
+from config.api.scopes import Scope
 
 
 class ApiRequest(Request):
@@ -19,6 +21,12 @@ class ApiRequest(Request):
 
 class ApiView(APIView):
     http_method_names = ["get", "head", "post", "delete"]
+    scopes: Mapping[str, Scope]  # by method, the first for whatever is not allowed here: a 405 counts too
+
+    @property
+    def scope(self) -> Scope:
+        method = (self.request.method or "").lower()
+        return self.scopes.get("get" if method == "head" else method) or next(iter(self.scopes.values()))
 
     @cached_property
     def default_response_headers(self) -> dict[str, str]:

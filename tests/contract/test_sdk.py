@@ -1,6 +1,7 @@
 """The official SDK, as it is, with nothing but base_url and api_key changed."""
 
 import io
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -109,6 +110,20 @@ def test_errors(server: Any, client: OpenAI) -> None:
     wrong = OpenAI(base_url=server.base_url, api_key="sk-wrongwrongwrong")
     with wrong, pytest.raises(openai.AuthenticationError, match="sk-w…rong"):
         wrong.files.list()
+
+
+def test_rate_limit(server: Any) -> None:
+    """B9, C4: over the limit the SDK raises RateLimitError, which says when to come again."""
+    made = server.manage("create_account", "hasty", "--rate-limit", "models=1", "--json")
+    server.keys["hasty"] = json.loads(made)["key"]
+    with server.client("hasty") as client:
+        first = client.models.with_raw_response.list()
+        assert first.headers["x-ratelimit-limit-requests"] == "1"
+        with pytest.raises(openai.RateLimitError, match="limit 1 requests per minute") as raised:
+            [client.models.list() for _ in range(2)]  # there is no Redis: each of the two processes serves one
+    assert (raised.value.type, raised.value.code) == ("requests", "rate_limit_exceeded")
+    assert 0 < int(raised.value.response.headers["Retry-After"]) <= 60
+    assert raised.value.response.headers["x-ratelimit-remaining-requests"] == "0"
 
 
 def test_isolation(server: Any, client: OpenAI) -> None:
