@@ -1,6 +1,5 @@
 """From upload to download through the real service: web, workers, Redis, an HTTP upstream, the openai SDK."""
 
-import json
 from pathlib import Path
 
 import openai
@@ -8,6 +7,22 @@ import pytest
 
 from tests.fake_upstream import FakeUpstream
 from tests.stack import Stack, assert_whole, chat_input, completed, request_line, result_lines, start_batch, wait_for
+
+# As somebody could who may do everything in the database: not even a shell changes an entry before.
+FALSIFY = """
+from django.db import IntegrityError, connection, transaction
+from billing_app import immutability
+from billing_app.models import LedgerEntry
+try:
+    with transaction.atomic():
+        LedgerEntry.objects.update(input_tokens=1, amount=-1)
+    raise SystemExit("the ledger was changed")
+except IntegrityError:
+    pass
+with connection.schema_editor() as editor:
+    immutability.unprotect_all(None, editor)
+LedgerEntry.objects.update(input_tokens=1, amount=-1)
+"""
 
 
 def test_a_batch_runs_from_upload_to_download(stack: Stack, upstream: FakeUpstream, tmp_path: Path) -> None:
@@ -204,7 +219,7 @@ def test_the_ledger_is_checked_against_the_bytes(stack: Stack, upstream: FakeUps
     stack.serve(upstream.url)
     client = stack.new_client()
     batch = wait_for(client, start_batch(client, chat_input(5)))
-    stack.shell("from billing_app.models import LedgerEntry; LedgerEntry.objects.update(input_tokens=1)")
+    stack.shell(FALSIFY)
     report = stack.manage("billing_reconcile", check=False)
     assert [difference["batch_id"] for difference in report["differences"]] == [batch.id]
-    assert json.dumps(report)
+    assert [found["what"].split(" of ")[0] for found in report["books"]] == ["balance", "spend"]
