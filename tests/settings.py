@@ -1,10 +1,13 @@
 """The real settings on a data folder of the run's own; on PostgreSQL with TEST_DATABASE=postgres."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
 # One for each process: two of xdist's workers would find each other's files.
 os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="batchdesk-test-")
+atexit.register(shutil.rmtree, os.environ["DATA_DIR"], ignore_errors=True)
 if os.environ.get("TEST_DATABASE") == "postgres" and not os.environ.get("DATABASE_URL"):
     from tests import postgres
 
