@@ -16,7 +16,7 @@ from batches_app.request_lines import Violation
 from batches_app.states import TERMINAL
 from billing_app import ledger, spending
 from billing_app.models import Account, APIKey, Balance, EnqueuedTokenLimit, Price
-from billing_app.pricing import Tokens, charge, plain
+from billing_app.pricing import Tokens, most_charge, plain
 
 BYTES_PER_TOKEN = 4  # an estimate, for what is enqueued (V12)
 
@@ -90,7 +90,7 @@ def check_enqueued(account: Account, model_name: str, needed: Need) -> None:
 
 def hold(batch: Batch, price: Price, needed: Need, *, now: datetime) -> None:
     """Reserves what the batch may cost at most, in the transaction that sets it going. Raises NotAdmitted."""
-    amount = charge(needed.most, price.rates)
+    amount = most_charge(needed.most, price.rates)
     try:
         if amount:
             ledger.place_hold(batch.account_id, batch.public_id, amount, now=now)
@@ -105,7 +105,7 @@ def objections(account: Account, price: Price, needed: Need) -> Iterator[Violati
     except NotAdmitted as error:
         yield error.violation
     balance = Balance.objects.filter(account=account, is_prepaid=True).first()
-    amount = charge(needed.most, price.rates)
+    amount = most_charge(needed.most, price.rates)
     if balance is not None and balance.available < amount:
         yield _not_covered(amount, balance.available)
 

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Warning
+from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections
 from django.utils import timezone
 
 from batches_app.models import ServedModel
-from billing_app import prices
-from billing_app.models import Price
+from billing_app.models import LedgerEntry, Price
 
 HINT = "Add one: manage.py set_model, or Prices in the admin. Until then its batches fail."
 
@@ -21,13 +20,25 @@ def check_prices(*, databases: Sequence[str] | None = None, **_: Any) -> list[Ch
         return []
     # Named columns: before a migration the table may lack the others.
     names = list(ServedModel.objects.filter(is_enabled=True).values_list("name", flat=True))
-    priced, elsewhere = prices.in_force(names, timezone.now()), _other_currencies(names)
-    unpriced = [name for name in names if name not in priced]
-    return [_warning(name, elsewhere.get(name)) for name in unpriced]
+    now = timezone.now()
+    in_force = Price.objects.filter(model_name__in=names, currency=settings.CURRENCY, effective_from__lte=now)
+    priced, elsewhere = set(in_force.values_list("model_name", flat=True)), _other_currencies(names)
+    warnings = [_warning(name, elsewhere.get(name)) for name in names if name not in priced]
+    return [*_mixed_currencies(), *warnings]
+
+
+def _mixed_currencies() -> list[CheckMessage]:
+    """Entries carry no currency of their own: they are in the installation's."""
+    others = Price.objects.exclude(currency=settings.CURRENCY)
+    foreign = dict(others.values_list("pk", "currency"))
+    if not foreign or not LedgerEntry.objects.filter(price__in=list(foreign)).exclude(amount=0).exists():
+        return []
+    told = f"CURRENCY is {settings.CURRENCY}, but the ledger has charges in {', '.join(sorted(set(foreign.values())))}."
+    return [Error(told, hint="Set CURRENCY back: amounts of two currencies cannot be added up.", id="batchdesk.E001")]
 
 
 def _has_tables() -> bool:
-    needed = {ServedModel._meta.db_table, Price._meta.db_table}
+    needed = {table._meta.db_table for table in (ServedModel, Price, LedgerEntry)}
     return needed <= set(connections["default"].introspection.table_names())
 
 

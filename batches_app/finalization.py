@@ -47,10 +47,11 @@ def _conclude(batch: Batch) -> None:
         now = timezone.now()
         with transaction.atomic():
             won = lifecycle.conclude(
-                batch, ended_as, now=now, output_file_id=output.create_row(now), error_file_id=errors.create_row(now)
+                batch, ended_as, now=now, output_file_id=output.public_id, error_file_id=errors.public_id
             )
-            if not won:
-                transaction.set_rollback(True)
+            if won:
+                output.create_row(now)
+                errors.create_row(now)
     if not won:
         for name in blob_names:
             blobs.delete(name)
@@ -67,6 +68,7 @@ class ResultFile:
     stack: ExitStack
     size: int = 0
     blob: str = ""
+    _public_id: str = field(default_factory=ids.output_file_id)
     _hash: Any = field(default_factory=hashlib.sha256)
     _file: Any = None
 
@@ -83,14 +85,18 @@ class ResultFile:
         self.blob = blobs.write(f"files/{timezone.now():%Y-%m-%d}", self._file)
         return self.blob
 
-    def create_row(self, now: datetime) -> str:
-        """B11: a file that would be empty is never made. Returns the file's id, or nothing."""
+    @property
+    def public_id(self) -> str:
+        """B11: a file that would be empty is never made, and has none."""
+        return self._public_id if self.blob else ""
+
+    def create_row(self, now: datetime) -> None:
         if not self.blob:
-            return ""
+            return
         expires_after = self.batch.output_expires_after
         quotas.keep(self.batch.account, files=1, size=self.size)
-        row = StoredFile.objects.create(
-            public_id=ids.output_file_id(),
+        StoredFile.objects.create(
+            public_id=self.public_id,
             account_id=self.batch.account_id,
             purpose=StoredFile.Purpose.BATCH_OUTPUT,
             filename=f"{self.batch.public_id}_{self.kind}.jsonl",
@@ -100,7 +106,6 @@ class ResultFile:
             created_at=now,
             expires_at=now + timedelta(seconds=expires_after) if expires_after else None,
         )
-        return row.public_id
 
 
 class Place(NamedTuple):

@@ -71,5 +71,5 @@ def _rules(name: str, at: datetime) -> ModelRules | None:
     model = ServedModel.objects.filter(name=name, is_enabled=True).first()
     if model is None or prices.current(name, at=at) is None:
         return None
-    most_output = model.max_output_tokens or settings.HOLD_OUTPUT_TOKENS
+    most_output = model.max_output_tokens or model.context_tokens or settings.HOLD_OUTPUT_TOKENS
     return ModelRules(model.name, frozenset(model.endpoints), model.context_tokens, most_output)

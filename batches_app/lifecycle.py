@@ -119,7 +119,8 @@ def cancel(batch: Batch, *, now: datetime) -> Batch:
 
 def stop_uncovered(public_id: str, *, now: datetime) -> None:
     """What the batch used went beyond its hold and the account's credit: nothing more is sent."""
-    for batch in Batch.objects.filter(public_id=public_id, status=Status.IN_PROGRESS):
+    unfinished = Q(total__gt=F("completed") + F("failed"))
+    for batch in Batch.objects.filter(unfinished, public_id=public_id, status=Status.IN_PROGRESS):
         log.warning("%s is cancelled: the credit of its account is used up.", batch)
         cancel(batch, now=now)
 

@@ -17,7 +17,7 @@ QUOTED_CHARACTERS = 100
 MODEL_NAME_CHARACTERS = 256
 CUSTOM_ID_CHARACTERS_KEPT = 64
 LIMIT_PATHS = ("body.max_tokens", "body.max_completion_tokens", "body.max_output_tokens")
-OUTPUT_PATHS = frozenset({*LIMIT_PATHS, "body.thinking_budget", "body.n", "body.best_of"})
+OUTPUT_PATHS = frozenset({*LIMIT_PATHS, "body.thinking_budget", "body.n", "body.best_of", "body.prompt"})
 MOST_OUTPUT_TOKENS = 100_000_000  # as in an answer's usage: sums stay within a database's integers
 
 
@@ -241,15 +241,21 @@ def most_output_tokens(members: Members, otherwise: int) -> int:
     upstream will refuse (a limit that is no number …) is its to say, and is taken for no limit."""
     if OUTPUT_PATHS.isdisjoint(members):
         return otherwise
-    limits = [limit for path in LIMIT_PATHS if (limit := _count(members.get(path))) is not None]
+    limits = [limit for path in LIMIT_PATHS if (limit := _count(members.get(path)))]  # some take 0 for no limit
     tokens = max(limits, default=otherwise)
     if members.get("body.enable_thinking") is True:
         tokens += _count(members.get("body.thinking_budget")) or 0
     choices = max(_count(members.get("body.n")) or 1, _count(members.get("body.best_of")) or 1)
-    return min(tokens * choices, MOST_OUTPUT_TOKENS)
+    prompts = max(1, _count_inputs(members.get("body.prompt")))
+    return min(tokens * choices * prompts, MOST_OUTPUT_TOKENS)
 
 
 def _count(value: object) -> int | None:
+    """Upstreams take "8" and 8.0 for 8."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18:
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 

@@ -14,8 +14,8 @@ Members = dict[str, object]
 INTEGER_DIGITS = 1_000
 
 _LINE_MEMBERS = ("custom_id", "method", "url", "body")
-_OUTPUT_MEMBERS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "thinking_budget", "n", "best_of")
-_BODY_MEMBERS = ("model", "stream", "enable_thinking", "input", *_OUTPUT_MEMBERS)
+_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "thinking_budget")
+_BODY_MEMBERS = ("model", "stream", "enable_thinking", "input", *_OUTPUT_LIMITS, "n", "best_of", "prompt")
 
 
 class InvalidLineError(ValueError):
@@ -101,6 +101,9 @@ class _N(_Member, path="body.n"): ...
 class _BestOf(_Member, path="body.best_of"): ...
 
 
+class _Prompt(_Member, path="body.prompt"): ...
+
+
 class _Body(msgspec.Struct, gc=False):
     # Required, so that the first of two bodies either is noted by its model or fails.
     model: _Model
@@ -113,6 +116,7 @@ class _Body(msgspec.Struct, gc=False):
     thinking_budget: _ThinkingBudget = _ThinkingBudget.noted
     n: _N = _N.noted
     best_of: _BestOf = _BestOf.noted
+    prompt: _Prompt = _Prompt.noted
 
 
 class _BodyWithInput(_Body, gc=False):

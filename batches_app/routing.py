@@ -62,7 +62,8 @@ def is_base_url(url: str) -> bool:
     """The endpoint is appended to it."""
     try:
         parts = urlsplit(url)
-        has_host = bool(parts.hostname) and parts.port != 0
+        # A password in it would be shown to everybody who sees the model.
+        has_host = bool(parts.hostname) and parts.port != 0 and parts.username is None
     except ValueError:  # a port that is no number, a bracket that stays open
         return False
     is_base = not parts.query and not parts.fragment and not parts.path.rstrip("/").endswith(UPSTREAM_ENDPOINTS)

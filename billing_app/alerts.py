@@ -12,23 +12,25 @@ from billing_app.pricing import plain, round_money
 
 log = logging.getLogger(__name__)
 
-CLAIM = timedelta(minutes=2)  # longer than a mail takes; one that failed is tried again after it
+CLAIM = timedelta(minutes=2)  # longer than a run takes; one that failed is tried again after it
+AT_ONCE = 20
 
 
 def send_due(now: datetime) -> None:
     """An alert that cannot be mailed stays unsent, for a later run."""
     free = Q(claimed_until=None) | Q(claimed_until__lt=now)
-    for alert in BudgetAlert.objects.filter(free, sent_at=None).select_related("account").order_by("created_at", "pk"):
+    unsent = BudgetAlert.objects.filter(free, sent_at=None).select_related("account").order_by("created_at", "pk")
+    for alert in unsent[:AT_ONCE]:
         # Claimed for a while, and not locked: SQLite's one writer must not wait for a mail server.
         mine = BudgetAlert.objects.filter(free, pk=alert.pk, sent_at=None).update(claimed_until=now + CLAIM)
         if not mine:
             continue
         try:
             _tell(alert)
-        except Exception:  # whatever is wrong with this one, the others can be sent
+        except Exception:
             log.exception("The alert that %s could not be mailed. It will be tried again.", _subject(alert))
-        else:
-            BudgetAlert.objects.filter(pk=alert.pk).update(sent_at=now)
+            return  # nor might the others, and the reconciler has more to do than to wait for a mail server
+        BudgetAlert.objects.filter(pk=alert.pk).update(sent_at=now)
 
 
 def _tell(alert: BudgetAlert) -> None:

@@ -61,6 +61,12 @@ def charge(tokens: Tokens, rates: Rates) -> Decimal:
     return _EXACT.multiply(list_amount(tokens, rates), rates.batch_discount)
 
 
+def most_charge(tokens: Tokens, rates: Rates) -> Decimal:
+    """What a batch may pay for `tokens`, however many of the input the upstream has in its cache."""
+    all_cached = Tokens(tokens.input, tokens.input, tokens.output)
+    return max(charge(tokens, rates), charge(all_cached, rates))
+
+
 def add(amounts: Iterable[Decimal]) -> Decimal:
     """Their sum, unrounded: Python's own `sum` rounds to 28 digits."""
     return reduce(_EXACT.add, amounts, Decimal(0))

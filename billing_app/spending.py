@@ -1,6 +1,5 @@
 """What an account, or one of its keys, may still spend: credit, monthly budgets and limits of keys."""
 
-import logging
 from datetime import datetime
 from decimal import Decimal
 
@@ -10,8 +9,6 @@ from billing_app import months
 from billing_app.models import Account, APIKey, Balance, BudgetAlert, MonthlySpend
 from billing_app.pricing import add, plain, share
 
-log = logging.getLogger(__name__)
-
 
 def note(account: Account, api_key_id: int | None, month: str, cost: Decimal, *, now: datetime) -> None:
     """Adds a charge to the month's, under the lock of the account's balance, and raises alerts for what it crosses."""
@@ -19,7 +16,7 @@ def note(account: Account, api_key_id: int | None, month: str, cost: Decimal, *,
     row, _ = MonthlySpend.objects.get_or_create(account=account, api_key_id=api_key_id or 0, month=month)
     MonthlySpend.objects.filter(pk=row.pk).update(amount=add([row.amount, cost]))
     if budget := account.monthly_budget:
-        _alert(account, month, budget, before, add([before, cost]), now)
+        _alert(account, month, budget, add([before, cost]), now)
 
 
 def of_month(account: Account, month: str) -> Decimal:
@@ -49,12 +46,12 @@ def refusal(account: Account, key: APIKey | None, *, now: datetime) -> str | Non
     return None
 
 
-def _alert(account: Account, month: str, budget: Decimal, before: Decimal, after: Decimal, now: datetime) -> None:
-    crossed = [percent for percent in settings.BUDGET_ALERTS if before < share(budget, percent) <= after]
-    BudgetAlert.objects.bulk_create(
-        [
-            BudgetAlert(account=account, month=month, percent=percent, budget=budget, spent=after, created_at=now)
-            for percent in crossed
-        ],
-        ignore_conflicts=True,
-    )
+def _alert(account: Account, month: str, budget: Decimal, spent: Decimal, now: datetime) -> None:
+    reached = {percent for percent in settings.BUDGET_ALERTS if share(budget, percent) <= spent}
+    if reached:  # also where it was the budget that came down to what is spent
+        given = BudgetAlert.objects.filter(account=account, month=month, budget=budget)
+        reached -= set(given.values_list("percent", flat=True))
+    for percent in sorted(reached):
+        BudgetAlert.objects.create(
+            account=account, month=month, percent=percent, budget=budget, spent=spent, created_at=now
+        )

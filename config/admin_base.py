@@ -72,6 +72,11 @@ class TextFilter(admin.SimpleListFilter):
     template = "admin/text_filter.html"
     column: str
 
+    def value(self) -> str | None:
+        """PostgreSQL has no NUL in its text: what has one is not there."""
+        value = super().value()
+        return value.replace("\0", "\ufffd") if value else value
+
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return []
 

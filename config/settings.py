@@ -140,7 +140,7 @@ RATE_LIMITS = {
     "batches.list": 100,
     "batches.retrieve": 1000,
     "batches.cancel": 1000,
-    "batches.estimate": 60,
+    "batches.estimate": 20,
     "models": 600,
     "usage": 60,
 }
@@ -154,7 +154,7 @@ CURRENCY = env.str("CURRENCY", "USD", validate=validate.Regexp("^[A-Z]{3}$"))
 BUDGET_ALERTS = (50, 80, 100)  # per cent
 MONTH_CLOSING_DELAY = 600.0  # seconds after a month's end; its last results have been booked by then
 HOLD_BYTES_PER_TOKEN = 2  # of a prepaid batch's worst case: text of any language has more bytes a token
-HOLD_OUTPUT_TOKENS = 4096  # of a request that sets no limit, on a model that has none set either
+HOLD_OUTPUT_TOKENS = 4096  # of a request that sets no limit, on a model that has neither one nor a context
 
 # Mail (budget alerts); without EMAIL_URL none is sent
 globals().update(email(env.str("EMAIL_URL", "")))

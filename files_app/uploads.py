@@ -191,6 +191,8 @@ def _store(account: Account, upload: Upload, room: Reservation, now: datetime) -
         retention.discard(blob)
         if earlier := _earlier(account, upload):  # the same key, at the same time
             return earlier
+        if upload.idempotency_key is None:
+            raise
         raise UnderWay from None  # and the file of that key was deleted at once
     except (OperationalError, InterfaceError):
         raise  # the row may be there all the same: what becomes of the blob is for `sweep_orphans` to say

@@ -7,7 +7,6 @@ import tempfile
 
 # One for each process: two of xdist's workers would find each other's files.
 os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="batchdesk-test-")
-atexit.register(shutil.rmtree, os.environ["DATA_DIR"], ignore_errors=True)
 if os.environ.get("TEST_DATABASE") == "postgres" and not os.environ.get("DATABASE_URL"):
     from tests import postgres
 
@@ -17,6 +16,7 @@ if os.environ.get("TEST_DATABASE") == "postgres" and not os.environ.get("DATABAS
 from config.settings import *  # noqa: F403
 from config.settings import DATA_DIR, DATABASES, RQ_QUEUES
 
+atexit.register(shutil.rmtree, DATA_DIR, ignore_errors=True)
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # A file, not memory: threads and child processes must see it, with the locks of the real thing.
     DATABASES["default"]["TEST"] = {"NAME": DATA_DIR / f"test-{os.getpid()}.sqlite3"}

@@ -49,7 +49,11 @@ class ServedModelAdmin(KeptAdmin):
         if obj is None:
             return []
         upstream = ["endpoints", "upstream_url", "upstream_model", "upstream_key_env"]
-        return ["name", *(upstream if obj.is_builtin else [])]  # its prices and batches know it by name
+        is_fixed = obj.is_builtin or not request.user.has_perm("batches_app.set_upstream")
+        return ["name", *(upstream if is_fixed else [])]  # its prices and batches know it by name
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return super().has_add_permission(request) and request.user.has_perm("batches_app.set_upstream")
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """The prices of the page's models with one query, not one each."""

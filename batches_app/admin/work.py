@@ -170,7 +170,7 @@ class BatchAdmin(ConfirmingAdmin, ReadOnlyAdmin):
 
     @transaction.atomic
     def _cancel(self, request: HttpRequest, batch: Batch, reason: str) -> None:
-        was = batch.status
+        was = Batch.objects.select_for_update(of=("self",), no_key=True).get(pk=batch.pk).status
         lifecycle.cancel(batch, now=timezone.now())
         if was == batch.status:
             self.message_user(request, f"{batch} is {was} already.", messages.WARNING)

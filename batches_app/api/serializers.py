@@ -1,4 +1,5 @@
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -10,7 +11,7 @@ from batches_app.lifecycle import NewBatch
 from batches_app.models import Batch, ServedModel
 from batches_app.models.routing import TEST_ENDPOINT, UPSTREAM_ENDPOINTS
 from billing_app.models import Price
-from billing_app.pricing import Tokens, charge, plain
+from billing_app.pricing import Rates, Tokens, charge, most_charge, plain
 from config.api.errors import InvalidType, InvalidValue
 from config.api.fields import expires_after, idempotency_key, required_string, unix
 
@@ -66,8 +67,8 @@ def estimate_as_wire(found: Estimate, input_file_id: str, endpoint: str) -> dict
         "endpoint": endpoint,
         "model": found.found.model_name,
         "requests": found.found.requests,
-        "likely": _cost_as_wire(found.likely, found.price),
-        "most": _cost_as_wire(found.most, found.price),
+        "likely": _cost_as_wire(found.likely, found.price, charge),
+        "most": _cost_as_wire(found.most, found.price, most_charge),
         "output_tokens_from": "history" if found.from_history else "max_tokens",
         "errors": {"object": "list", "data": errors} if errors else None,
         "would_run": not errors and not found.obstacles,
@@ -75,13 +76,15 @@ def estimate_as_wire(found: Estimate, input_file_id: str, endpoint: str) -> dict
     }
 
 
-def _cost_as_wire(tokens: Tokens | None, price: Price | None) -> dict[str, Any] | None:
+def _cost_as_wire(
+    tokens: Tokens | None, price: Price | None, cost: Callable[[Tokens, Rates], Decimal]
+) -> dict[str, Any] | None:
     if tokens is None or price is None:
         return None
     return {
         "input_tokens": tokens.input,
         "output_tokens": tokens.output,
-        "cost": {"amount": plain(charge(tokens, price.rates)), "currency": price.currency},
+        "cost": {"amount": plain(cost(tokens, price.rates)), "currency": price.currency},
     }
 
 

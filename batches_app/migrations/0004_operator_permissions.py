@@ -14,4 +14,8 @@ class Migration(migrations.Migration):
             name='batch',
             options={'ordering': ['-id'], 'permissions': [('cancel_batch', 'Can cancel batches')], 'verbose_name_plural': 'batches'},
         ),
+        migrations.AlterModelOptions(
+            name='servedmodel',
+            options={'ordering': ['name'], 'permissions': [('set_upstream', 'Can set upstreams of models')]},
+        ),
     ]

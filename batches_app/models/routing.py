@@ -28,6 +28,9 @@ class ServedModel(models.Model):
 
     class Meta:
         ordering = ["name"]
+        # Apart from changing a model: whoever sets both address and key variable can have any secret of the
+        # workers' environment sent to an address of their own.
+        permissions = [("set_upstream", "Can set upstreams of models")]
         constraints = [
             models.CheckConstraint(condition=models.Q(max_concurrency__gte=1), name="max_concurrency_at_least_1"),
         ]

@@ -185,6 +185,8 @@ class AccountAdmin(KeptAdmin):
         return super().insert(account, form) | self._set_prepaid(account, form)
 
     def update(self, account: Account, form: Any) -> dict[str, Any]:
+        if "is_prepaid" in form.changed_data:
+            ledger.lock(account.pk)  # before the account's row: whoever holds it may come to need that
         return super().update(account, form) | self._set_prepaid(account, form)
 
     def _set_prepaid(self, account: Account, form: Any) -> dict[str, Any]:

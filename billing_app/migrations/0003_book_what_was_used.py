@@ -26,6 +26,11 @@ def write_prices_in_the_shortest_way(apps, schema_editor):
     """The constraints to come compare text in SQLite."""
     prices = apps.get_model("billing_app", "Price").objects
     for price in prices.all():
+        if not 0 <= price.batch_discount <= 1 or price.input_price < 0 or price.output_price < 0:
+            raise ValueError(
+                f"Price {price.pk} of '{price.model_name}' has a discount that is not from 0 to 1, or is below 0. "
+                "Correct that row in billing_app_price, then migrate again."
+            )
         rates = {name: getattr(price, name) for name in ("input_price", "output_price", "batch_discount")}
         prices.filter(pk=price.pk).update(**rates)
 

@@ -89,6 +89,7 @@ def test_models_are_paused_and_enabled_with_an_entry_for_each() -> None:
     [
         ("upstream_url", "vllm:8000", "must look like http://HOST:PORT/v1"),
         ("upstream_url", "builtin", "must look like http://HOST:PORT/v1"),
+        ("upstream_url", "http://user:password@vllm:8000/v1", "must look like http://HOST:PORT/v1"),
         ("upstream_key_env", "sk-secret-itself", "name of an environment variable"),
         ("max_concurrency", "0", "greater than or equal to 1"),
         ("max_concurrency", "100001", "less than or equal to 100000"),
@@ -109,6 +110,20 @@ def test_the_built_in_model_keeps_its_upstream() -> None:
     now = ServedModel.objects.get(pk=builtin.pk)
     assert (now.name, now.is_builtin, now.endpoints) == ("batch-test-model", True, builtin.endpoints)
     assert now.max_concurrency == 8
+
+
+def test_an_operator_changes_a_model_and_not_where_its_requests_and_its_key_go() -> None:
+    """Address and key variable together would send any secret of the workers' environment anywhere."""
+    PriceFactory(model_name="m")
+    model = ServedModelFactory(name="m", upstream_key_env="UPSTREAM_KEY")
+    before = (model.upstream_url, model.upstream_key_env)
+    tampered = {"upstream_url": "http://evil/v1", "upstream_key_env": "SECRET_KEY", "max_concurrency": "8"}
+    assert change(signed_in("operator"), model, **tampered).status_code == 302
+    model.refresh_from_db()
+    assert ((model.upstream_url, model.upstream_key_env), model.max_concurrency) == (before, 8)
+    assert change(signed_in("administrator", name="ada"), model, upstream_url="http://other/v1").status_code == 302
+    model.refresh_from_db()
+    assert model.upstream_url == "http://other/v1"
 
 
 def test_a_model_keeps_its_name() -> None:

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -161,7 +162,15 @@ def test_a_batch_whose_price_changes_keeps_its_own(tenant: Tenant) -> None:
         ({"n": 2}, 8192),
         ({"max_tokens": 7, "enable_thinking": True, "thinking_budget": 100}, 107),
         ({"max_tokens": 7, "thinking_budget": 100}, 7),
-        ({"max_tokens": "7"}, 4096),
+        ({"max_tokens": "7"}, 7),
+        ({"max_tokens": 7.0}, 7),
+        ({"max_tokens": 7.5}, 4096),
+        ({"max_tokens": 0}, 4096),
+        ({"max_tokens": 7, "n": "3"}, 21),
+        ({"max_tokens": 7, "prompt": "one"}, 7),
+        ({"max_tokens": 7, "prompt": ["one", "two"]}, 14),
+        ({"max_tokens": 7, "prompt": [1, 2, 3]}, 7),
+        ({"prompt": [[1], [2]], "n": 2}, 4 * 4096),
         ({"max_tokens": None}, 4096),
         ({"max_tokens": True}, 4096),
         ({"max_tokens": -1}, 4096),
@@ -173,8 +182,20 @@ def test_the_most_that_an_answer_may_have(tenant: Tenant, body: dict[str, Any], 
 
 
 def test_a_model_says_how_long_its_answers_are(tenant: Tenant) -> None:
-    serve("m", RATES, max_output_tokens=50)
+    serve("m", RATES, context_tokens=5000)
+    assert inspect(tenant.has_file(lines(2)), CHAT, at=timezone.now()).output_tokens == 10_000
+    serve("m", RATES, context_tokens=5000, max_output_tokens=50)
     assert inspect(tenant.has_file(lines(2)), CHAT, at=timezone.now()).output_tokens == 100
+
+
+def test_cached_input_that_is_dearer_is_reserved(tenant: Tenant) -> None:
+    """A worst case is one."""
+    serve("m", replace(RATES, cached_input=Decimal(20)))
+    credit(tenant, "1")
+    content = lines(max_tokens=1)
+    needed = admission.need(inspect(tenant.has_file(content), CHAT, at=timezone.now()))
+    validated(tenant, content)
+    assert Balance.objects.get().held == (needed.most.input * Decimal(20) + Decimal(100)) / 10**6 / 2
 
 
 # At creation

@@ -12,7 +12,7 @@ from batches_app.checkpoints import BatchFacts, LineResult, Window
 from batches_app.lanes import HeldLane, LeaseLost, Report
 from batches_app.models import Batch, Checkpoint, Lane, Shard
 from billing_app import ledger
-from billing_app.models import LedgerEntry
+from billing_app.models import Balance, LedgerEntry
 from billing_app.pricing import Tokens
 from tests.factories import BatchFactory, LaneFactory, PriceFactory, ShardFactory
 
@@ -111,3 +111,22 @@ def test_an_amount_keeps_every_digit(shard: Shard) -> None:
     checkpoints.flush(_held(shard), [window], [], Report(), now=NOW)
     exact = (99_999_999 * Decimal("123456.123456789") + Decimal("0.60")) / 2 / 1_000_000
     assert LedgerEntry.objects.get().amount == -exact
+
+
+def _on_credit(shard: Shard, amount: str) -> None:
+    ledger.set_prepaid(shard.account_id, True)
+    credit = {"key": amount, "reason": "", "made_by": "t", "now": NOW}
+    ledger.top_up(shard.account_id, Decimal(amount), **credit)  # type: ignore[arg-type]  # as the names say
+
+
+@pytest.mark.parametrize(("total", "status"), [(2, "cancelling"), (1, "in_progress")])
+def test_a_batch_that_outgrows_its_credit_is_stopped_if_there_is_something_left_to_stop(
+    shard: Shard, total: int, status: str
+) -> None:
+    """M1, M4: billed in full, and never below zero."""
+    _on_credit(shard, "0.0001")
+    Batch.objects.update(total=total)
+    checkpoints.flush(_held(shard), [_window(shard, _success(1))], [], Report(), now=NOW)
+    assert Batch.objects.get(pk=shard.batch_id).status == status
+    assert ledger.bill(shard.batch.public_id).charged == Decimal("0.000225")
+    assert Balance.objects.get().available == 0

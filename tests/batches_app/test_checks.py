@@ -9,7 +9,8 @@ from django.db import connection
 from django.utils import timezone
 
 from batches_app.checks import check_prices
-from tests.factories import PriceFactory, ServedModelFactory
+from tests.books import use
+from tests.factories import AccountFactory, PriceFactory, ServedModelFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -62,3 +63,11 @@ def test_manage_py_check_tells_it() -> None:
     err = StringIO()
     call_command("check", "--database", "default", stdout=StringIO(), stderr=err)
     assert "batchdesk.W001" in err.getvalue()
+
+
+def test_a_ledger_in_another_currency_is_an_error() -> None:
+    """Amounts of two currencies cannot be added up."""
+    price = PriceFactory(model_name="m", currency="EUR")
+    assert ids() == []
+    use(AccountFactory(), price)
+    assert ids() == ["batchdesk.E001"]

@@ -30,7 +30,7 @@ from batches_app.states import ENDING, TERMINAL, Status
 from batches_app.validation import validate
 from billing_app import api_keys, ledger, prices, proof, spending
 from billing_app.models import Account, Balance, Hold, LedgerEntry
-from billing_app.pricing import Rates, Tokens, charge, list_amount
+from billing_app.pricing import Rates, Tokens, charge, list_amount, most_charge
 from config.api import ids
 from files_app import retention
 from files_app.proof import prove_storage
@@ -142,7 +142,7 @@ class Machine(RuleBasedStateMachine):
             return
         assert not account.prepaid or account.available > 0
         needed = admission.need(inspect(file, new.endpoint, at=row.created_at))
-        account.batches.append(ModelBatch(row, self.rates, charge(needed.most, self.rates)))
+        account.batches.append(ModelBatch(row, self.rates, most_charge(needed.most, self.rates)))
         if at_once:
             self._validate(account.batches[-1], 1)
 

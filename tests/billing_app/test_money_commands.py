@@ -53,7 +53,7 @@ def test_credit_is_a_top_up_by_who_ran_the_command(account: Account) -> None:
     }
     entry = LedgerEntry.objects.get()
     assert (entry.kind, entry.amount, entry.reason) == ("top_up", Decimal("99.50"), "invoice 7")
-    assert entry.made_by == f"manage.py by {getpass.getuser()}"
+    assert entry.made_by == f"{getpass.getuser()} (manage.py credit)"
 
 
 def test_credit_is_in_the_audit_trail_once(account: Account) -> None:

@@ -99,13 +99,15 @@ def test_a_budget_counts_what_all_keys_spend_and_no_other_account(price: Price) 
     assert _alerts(other) == []
 
 
-def test_a_budget_that_is_set_below_what_was_spent_was_crossed_by_no_charge(price: Price) -> None:
+def test_a_budget_that_comes_down_to_what_was_spent_is_told_of_at_the_next_charge(price: Price) -> None:
+    """Nobody's batches are refused without a word."""
     account = _account()
     _spend(account, price, "70")
     Account.objects.update(monthly_budget=Decimal(100))
     account.refresh_from_db()
-    _spend(account, price, "15")
-    assert _alerts(account) == [80]
+    for _ in range(2):
+        _spend(account, price, "15")
+    assert _alerts(account) == [50, 80, 100]
 
 
 @pytest.mark.parametrize("budget", [None, Decimal(0)])

@@ -52,22 +52,28 @@ class Command(BaseCommand):
             _set_limits(account, tokens, rates)
             _set_prepaid(account, options)
             key = api_keys.issue(account, name="first key")[1] if created else None
-            audit.record(
-                actor=audit.from_shell("create_account"),
-                action="account.created" if created else "account.changed",
-                target=account,
-                account=account.name,
-                changes={name: (None, value) for name, value in _given(options).items()},
-            )
+            _record(account, created, _given(options))
         report = {"id": account.pk, "name": account.name, "created": created} | ({"key": key} if key else {})
         said = f"Created account '{account.name}'. Its API key, shown once: {key}"
         exists = f"Account '{account.name}' exists already; its keys are unchanged (create_key makes another)."
         self.stdout.write(json.dumps(report) if options["json"] else said if created else exists)
 
 
+def _record(account: Account, created: bool, given: dict[str, Any]) -> None:
+    if not created and not given:
+        return
+    audit.record(
+        actor=audit.from_shell("create_account"),
+        action="account.created" if created else "account.changed",
+        target=account,
+        account=account.name,
+        changes={name: (None, value) for name, value in given.items()},
+    )
+
+
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     settable = (*NUMBERS, "token_limit", "rate_limit", "prepaid", "postpaid", "monthly_budget", "stop_at_budget")
-    return {name: options[name] for name in settable if options[name]}
+    return {name: options[name] for name in settable if options[name] not in (None, False, [])}
 
 
 def _columns(options: dict[str, Any]) -> dict[str, Any]:

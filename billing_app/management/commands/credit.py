@@ -1,6 +1,4 @@
-import getpass
 import json
-import os
 import re
 import secrets
 from decimal import Decimal
@@ -47,9 +45,9 @@ class Command(BaseCommand):
 def _book(account: Account, amount: Decimal, key: str, reason: str, is_adjustment: bool) -> bool:
     book = ledger.adjust if is_adjustment else ledger.top_up
     kind = LedgerEntry.Kind.ADJUSTMENT if is_adjustment else LedgerEntry.Kind.TOP_UP
-    before = ledger.lock(account.pk).available
+    before, who = ledger.lock(account.pk).available, audit.from_shell("credit")
     try:
-        booked = book(account.pk, amount, key=key, reason=reason, made_by=_made_by(), now=timezone.now())
+        booked = book(account.pk, amount, key=key, reason=reason, made_by=who, now=timezone.now())
     except ledger.NotCovered as error:
         raise CommandError(
             f"Account '{account.name}' is prepaid and has {error} {settings.CURRENCY} available: "
@@ -59,8 +57,8 @@ def _book(account: Account, amount: Decimal, key: str, reason: str, is_adjustmen
         raise CommandError("--key was used before, for another account, amount or kind of entry.")
     if booked:
         changes = {"amount": (None, amount), "available": (before, add([before, amount]))}
-        action, actor = "adjustment.made" if is_adjustment else "credit.added", audit.from_shell("credit")
-        audit.record(actor=actor, action=action, target=account, account=account.name, changes=changes, reason=reason)
+        action = "adjustment.made" if is_adjustment else "credit.added"
+        audit.record(actor=who, action=action, target=account, account=account.name, changes=changes, reason=reason)
     return booked
 
 
@@ -80,14 +78,6 @@ def _text(option: str, text: str, length: int) -> str:
     if not 1 <= len(text) <= length or not text.isprintable():
         raise CommandError(f"{option} needs 1 to {length} printable characters.")
     return text
-
-
-def _made_by() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
-        user = str(os.getuid())
-    return f"manage.py by {user}"[:150]
 
 
 def _report(account: Account, amount: Decimal, key: str, booked: bool) -> dict[str, Any]:
