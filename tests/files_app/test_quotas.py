@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,6 +21,7 @@ from files_app import retention
 from files_app.models import StoredFile
 from files_app.uploads import MULTIPART_SLACK
 from tests.tenants import LINE, Tenant, error_of
+from tests.threads import at_once
 
 Disk = Callable[[], list[Path]]
 FILES = 10_000
@@ -47,21 +47,6 @@ def assert_counted(tenant: Tenant) -> None:
 def limit(tenant: Tenant, **limits: int) -> None:
     """As an operator does: nobody tells the objects that are in memory."""
     Account.objects.filter(pk=tenant.account.pk).update(**limits)
-
-
-def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Each call in a thread, with a connection, of its own."""
-    start = threading.Barrier(len(calls))
-
-    def run(call: Callable[[], Any]) -> Any:
-        start.wait()
-        try:
-            return call()
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(run, calls))
 
 
 def statuses(responses: Sequence[Any]) -> dict[int, int]:

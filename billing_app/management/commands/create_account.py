@@ -1,6 +1,6 @@
 import json
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -8,11 +8,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
 from billing_app import api_keys, audit, ledger
+from billing_app.amounts import AmountField
 from billing_app.models import Account, EnqueuedTokenLimit, RateLimit
 from config.api.scopes import Scope
 
 MOST_WEIGHT = 1_000
-MOST_MONEY = Decimal(10**12)
 # What an account's columns are called here, with the highest value that they take.
 NUMBERS = {"weight": MOST_WEIGHT, "max_files": 2**31 - 1, "max_bytes": 2**63 - 1, "max_active_batches": 2**31 - 1}
 
@@ -125,9 +125,9 @@ def _rate_limit(text: str) -> tuple[str, int]:
 
 def _money(text: str) -> Decimal:
     try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    if not amount.is_finite() or not 0 <= amount <= MOST_MONEY or amount != round(amount, 12):
-        raise CommandError(f"--monthly-budget must be an amount such as 100 or 99.50, not {text!r}.")
+        amount: Decimal = AmountField().clean(text)
+    except ValidationError as error:
+        raise CommandError(
+            f"--monthly-budget must be an amount such as 99.50, not {text!r}: {error.messages[0]}"
+        ) from None
     return amount
