@@ -13,10 +13,11 @@ import pytest
 
 # Each child is a shell that writes its name and pid down when it starts, and its name again when SIGTERM ends it.
 PRELUDE = """
-import logging, pathlib, sys
+import logging, pathlib, signal, sys
 from config import supervisor
 from config.supervisor import Program, Supervisor
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a test run under nohup would have it ignored
 logging.basicConfig(stream=sys.stderr, level="INFO", format="%(message)s")
 folder = pathlib.Path(sys.argv[1])
 
