@@ -1,6 +1,7 @@
 """The doorbell: RQ wakes workers, the database says what there is to do. A bell that nobody hears is rung again
 by the reconciler, so ringing never fails the caller."""
 
+import logging
 import os
 import signal
 import socket
@@ -12,10 +13,12 @@ import django_rq
 import rq
 from django.conf import settings
 from django.db import transaction
-from redis import Redis
+from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rq.serializers import JSONSerializer
+
+log = logging.getLogger(__name__)
 
 
 class Job(StrEnum):
@@ -80,7 +83,12 @@ class Worker(rq.Worker):
         """Its parent knows first that a work-horse died: nobody need wait for its lease to run out."""
         super().handle_work_horse_killed(*args)
         _job, pid, *_ = args
-        ring(Job.BURY, once_per=str(pid), owner=owner_name(pid))
+        # Not by `ring`: to ask whether there is a transaction opens a database connection, which the work-horses forked
+        # from here on would share. One that is killed would then leave its transaction, and its locks, open for ever.
+        try:
+            _enqueue(Job.BURY, f"bury-{pid}", None, {"owner": owner_name(pid)})
+        except RedisError:
+            log.warning("Nobody could be told that work-horse %d died; its lease will run out.", pid)
 
     def setup_work_horse_signals(self) -> None:
         super().setup_work_horse_signals()
