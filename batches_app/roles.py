@@ -6,7 +6,7 @@ from django.contrib.auth.management import create_permissions
 
 APPS = ("billing_app", "files_app", "batches_app")
 LOOKING = "view_"
-OPERATING = frozenset({"cancel_batch", "change_servedmodel"})
+OPERATING = frozenset({"cancel_batch", "retry_batch", "pause_servedmodel", "change_servedmodel"})
 BILLING = frozenset({"add_price", "add_credit", "make_adjustment", "download_statement"})
 PEOPLE = frozenset(f"{verb}_{row}" for verb in ("view", "add", "change", "delete") for row in ("user", "group"))
 ROLES = ("viewer", "operator", "billing", "administrator")

@@ -1,7 +1,16 @@
 from collections.abc import Callable
 from http import HTTPStatus
+from zoneinfo import ZoneInfo, available_timezones
 
-from django.http import HttpRequest, HttpResponseBase
+from csp.middleware import CSPMiddleware
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.messages.middleware import MessageMiddleware
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.middleware.csrf import CsrfViewMiddleware
+from django.middleware.locale import LocaleMiddleware
+from django.utils import timezone, translation
+from django_htmx.middleware import HtmxMiddleware
 
 from config.api import errors, ids
 
@@ -25,5 +34,89 @@ def request_id(get_response: GetResponse) -> GetResponse:
 
 
 def _is_foreign(request: HttpRequest, response: HttpResponseBase) -> bool:
-    is_api = request.path_info == "/v1" or request.path_info.startswith("/v1/")
-    return is_api and response.get("Content-Type") != "application/json"
+    return _is_api(request) and response.get("Content-Type") != "application/json"
+
+
+def _is_api(request: HttpRequest) -> bool:
+    return request.path_info == "/v1" or request.path_info.startswith("/v1/")
+
+
+class _ForBrowsers:
+    """A middleware that /v1 has no use for: clients poll it, and each of these costs microseconds."""
+
+    get_response: GetResponse
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if _is_api(request):
+            return self.get_response(request)
+        answer: HttpResponseBase = super().__call__(request)  # type: ignore[misc]  # the middleware that it is mixed into
+        return answer
+
+
+class Sessions(_ForBrowsers, SessionMiddleware):
+    pass
+
+
+class Authentication(_ForBrowsers, AuthenticationMiddleware):
+    pass
+
+
+class Messages(_ForBrowsers, MessageMiddleware):
+    pass
+
+
+class Csrf(_ForBrowsers, CsrfViewMiddleware):
+    """/v1 knows no cookies: each of its views is exempt."""
+
+
+class Htmx(_ForBrowsers, HtmxMiddleware):
+    pass
+
+
+class ContentSecurity(_ForBrowsers, CSPMiddleware):
+    pass
+
+
+class Language(_ForBrowsers, LocaleMiddleware):
+    """The browser's language, or the one that was chosen; the admin's own texts are English alone."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        if request.path_info.startswith("/admin/"):
+            translation.activate("en")
+            request.LANGUAGE_CODE = "en"
+        else:
+            super().process_request(request)
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        answer: HttpResponseBase = super().process_response(request, response)
+        translation.deactivate()  # the thread's next request may be one of /v1
+        return answer
+
+
+TIME_ZONE_COOKIE = "timezone"
+_ZONES = available_timezones()  # once: it looks through folders
+
+
+def time_zone(get_response: GetResponse) -> GetResponse:
+    """Times in the viewer's zone, as console.js finds it; without, in the installation's."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        name = request.COOKIES.get(TIME_ZONE_COOKIE, "")
+        if _is_api(request) or name not in _ZONES:
+            return get_response(request)
+        with timezone.override(ZoneInfo(name)):
+            return get_response(request)
+
+    return middleware
+
+
+def no_store(get_response: GetResponse) -> GetResponse:
+    """What the console shows is not for the caches of proxies and shared computers."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        if isinstance(response, HttpResponse) and request.path_info.startswith(("/console/", "/admin/")):
+            response.setdefault("Cache-Control", "no-store")
+        return response
+
+    return middleware

@@ -2,8 +2,14 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
+from batches_app.console import urls as batches
+from billing_app.console import urls as billing
 from config.api.errors import unknown_url
+from config.console import urls as shared
 from config.health import healthz
+from files_app.console import urls as files
+
+console = [*shared.urlpatterns, *billing.urlpatterns, *files.urlpatterns, *batches.urlpatterns]
 
 urlpatterns = [
     path("v1/", include("files_app.api.urls")),
@@ -11,6 +17,9 @@ urlpatterns = [
     path("v1/", include("billing_app.api.urls")),
     re_path(r"^v1(?:/|$)", unknown_url),
     path("healthz", healthz),
+    path("console/", include((console, "console"))),
     path("admin/", admin.site.urls),
-    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("", RedirectView.as_view(pattern_name="console:overview")),
 ]
+
+handler403 = "config.console.views.forbidden"

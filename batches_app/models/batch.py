@@ -62,6 +62,12 @@ class Batch(models.Model):
     output_tokens = models.PositiveBigIntegerField(default=0)
     reasoning_tokens = models.PositiveBigIntegerField(default=0)
 
+    # A retry of another batch's failed lines: all, or those of one code
+    parent: "models.ForeignKey[Batch | None, Batch | None]" = models.ForeignKey(
+        "self", models.SET_NULL, null=True, related_name="retries"
+    )
+    retried_code = models.CharField(max_length=100, blank=True)
+
     # Lease of the job that validates or finalizes it
     stage_token = models.PositiveIntegerField(default=0)
     stage_expires_at = models.DateTimeField(null=True)
@@ -69,7 +75,12 @@ class Batch(models.Model):
     class Meta:
         ordering = ["-id"]
         verbose_name_plural = "batches"
-        permissions = [("cancel_batch", "Can cancel batches")]
+        permissions = [
+            ("cancel_batch", "Can cancel batches"),
+            ("retry_batch", "Can retry failed lines as a new batch"),
+            ("read_contents", "Can read what tenants send and get"),
+            ("use_rq", "Can use RQ's dashboard"),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["account", "idempotency_key"], name="one_batch_per_idempotency_key"),
             models.CheckConstraint(condition=Q(total__gte=F("completed") + F("failed")), name="no_line_counted_twice"),
@@ -77,6 +88,12 @@ class Batch(models.Model):
         ]
         indexes = [
             models.Index(fields=["account", "-id"], name="batches_newest_first"),
+            models.Index(fields=["status", "-id"], name="batches_by_status"),
+            models.Index(fields=["model_name", "-id"], name="batches_by_model"),
+            models.Index(fields=["endpoint", "-id"], name="batches_by_endpoint"),
+            models.Index(fields=["expires_at", "id"], name="batches_by_deadline"),
+            models.Index(fields=["created_at"], name="batches_by_creation"),
+            models.Index(fields=["-id"], condition=Q(failed__gt=0), name="batches_with_errors"),
             models.Index(
                 fields=["status", "expires_at"], condition=~Q(status__in=sorted(TERMINAL)), name="batches_alive"
             ),

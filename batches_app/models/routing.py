@@ -23,14 +23,24 @@ class ServedModel(models.Model):
     max_output_tokens = models.PositiveIntegerField(
         null=True, blank=True, help_text="Of an answer whose request sets no max_tokens; for holds and estimates."
     )
-    is_enabled = models.BooleanField(default=True)
+    is_enabled = models.BooleanField(default=True, help_text="Takes new batches. Off: running ones go on.")
+    paused_at = models.DateTimeField(null=True, editable=False, help_text="From then on nothing is sent to it.")
     created_at = models.DateTimeField(default=timezone.now)
+    # What the last probe found that an operator asked for
+    probe_asked_at = models.DateTimeField(null=True, editable=False)
+    probed_at = models.DateTimeField(null=True, editable=False)
+    probe_succeeded = models.BooleanField(null=True, editable=False)
+    probe_note = models.CharField(max_length=500, blank=True, editable=False)
+    probe_ms = models.PositiveIntegerField(null=True, editable=False)
 
     class Meta:
         ordering = ["name"]
         # Apart from changing a model: whoever sets both address and key variable can have any secret of the
         # workers' environment sent to an address of their own.
-        permissions = [("set_upstream", "Can set upstreams of models")]
+        permissions = [
+            ("set_upstream", "Can set upstreams of models"),
+            ("pause_servedmodel", "Can pause, resume and probe models"),
+        ]
         constraints = [
             models.CheckConstraint(condition=models.Q(max_concurrency__gte=1), name="max_concurrency_at_least_1"),
         ]

@@ -1,5 +1,5 @@
-"""Money. Prices, entries and closed months are added and never changed: triggers refuse it. Balance, Hold and
-MonthlySpend are what the entries add up to, moved in the transaction that adds them."""
+"""Money. Prices, entries and closed months are added and never changed: triggers refuse it. Balance, Hold,
+MonthlySpend and DailyUsage are what the entries add up to, moved in the transaction that adds them."""
 
 from django.db import models
 from django.db.models import Q
@@ -175,6 +175,32 @@ class MonthlySpend(models.Model):
 
     def __str__(self) -> str:
         return f"{self.account} {self.month}: {self.amount}"
+
+
+class DailyUsage(models.Model):
+    """What an account used of a model in a day at one price: the day is that of TIME_ZONE in which it was booked.
+
+    Tokens, not amounts: those are whole numbers, which a database adds up exactly. Each sum is priced once.
+    """
+
+    account = models.ForeignKey(Account, models.CASCADE, related_name="daily_usage")
+    model_name = models.CharField(max_length=200)
+    price = models.ForeignKey(Price, models.PROTECT, related_name="+")
+    day = models.DateField()
+    requests = models.PositiveBigIntegerField(default=0)
+    input_tokens = models.PositiveBigIntegerField(default=0)
+    cached_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    reasoning_tokens = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["account", "model_name", "price", "day"], name="one_daily_usage_per_price")
+        ]
+        indexes = [models.Index(fields=["day"], name="daily_usage_by_day")]
+
+    def __str__(self) -> str:
+        return f"{self.account} {self.model_name} {self.day}"
 
 
 class BudgetAlert(models.Model):

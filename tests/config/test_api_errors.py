@@ -112,8 +112,8 @@ def test_health() -> None:
     assert (response.status_code, response.content) == (200, b"ok")
 
 
-def test_start_page_is_the_admin() -> None:
-    assert Client().get("/")["Location"] == "/admin/"
+def test_start_page_is_the_console() -> None:
+    assert Client().get("/")["Location"] == "/console/"
 
 
 def test_text_leaves_as_it_is(tenant: Tenant) -> None:

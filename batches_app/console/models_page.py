@@ -1,0 +1,9 @@
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from config.console.access import page
+
+
+@page("batches_app.view_servedmodel")
+def models(request: HttpRequest) -> HttpResponse:
+    return render(request, "console/base.html")

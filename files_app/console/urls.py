@@ -1,0 +1,7 @@
+from django.urls import path
+
+from files_app.console import files
+
+urlpatterns = [
+    path("files", files.files, name="files"),
+]
