@@ -1,7 +1,7 @@
 PY := .venv/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo run test lint bench
+.PHONY: setup demo run test lint bench messages
 
 setup: .venv/.ready
 
@@ -35,3 +35,7 @@ lint: .venv/.ready-dev
 
 bench: .venv/.ready-dev
 	$(PY) -m bench $(ARGS)
+
+# The console's texts: what is new in the source comes into config/locale, to be translated there; run it again then.
+messages: .venv/.ready-dev
+	$(PY) -m tests.catalogue

@@ -18,6 +18,18 @@
   const busy = (part) => document.hidden || typing() || part.querySelector("input[data-row]:checked, details[open]")
     || document.querySelector("dialog[open]") || !getSelection().isCollapsed;
 
+  /* What a part says, but for how long ago: that changes by itself */
+  function facts(part) {
+    const copy = part.cloneNode(true);
+    all("time", copy).forEach((time) => time.remove());
+    return copy.innerHTML;
+  }
+  /* What was shown or marked here is not in the server's answer */
+  if (window.Idiomorph) {
+    Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, element) =>
+      !(name === "hidden" && element.matches("[data-copy], [data-shortcuts], [data-js]")) && name !== "data-watched";
+  }
+
   function watch(part) {
     if (part.dataset.watched) return;
     part.dataset.watched = "yes";
@@ -28,7 +40,7 @@
       const here = document.getElementById(id);
       if (!here?.dataset.live) return;
       if (busy(here)) return plan();
-      const before = here.innerHTML;
+      const before = facts(here);
       try {
         await htmx.ajax("GET", here.dataset.live, { target: here, swap: "morph:outerHTML" });
       } catch {
@@ -36,7 +48,7 @@
       }
       const after = document.getElementById(id);
       if (!after) return;
-      wait = after.innerHTML === before ? Math.min(LAST, wait * GROWTH) : FIRST;
+      wait = facts(after) === before ? Math.min(LAST, wait * GROWTH) : FIRST;
       after.dataset.watched = "yes";
       equip(after);
       plan();
@@ -50,6 +62,7 @@
     all("[data-copy], [data-shortcuts], [data-js]", root).forEach((element) => { element.hidden = false; });
     all("[data-live]").forEach(watch);
     count();
+    mark();
   }
 
   document.addEventListener("click", async (event) => {
@@ -84,29 +97,32 @@
     if (event.target.matches("select[data-submit]")) event.target.form.requestSubmit();
   });
 
-  /* Keys */
-  let current = -1;
+  /* Keys: the current row is known by its address, for rows come and go */
+  let current = "";
   const rows = () => all("main tr[data-href], main li[data-href]");
+  const row = () => rows().find((one) => one.dataset.href === current);
+  function mark() {
+    rows().forEach((one) => one.classList.toggle("is-current", one.dataset.href === current));
+  }
   function go(step) {
     const list = rows();
     if (!list.length) return;
-    list[current]?.classList.remove("is-current");
-    current = Math.max(0, Math.min(list.length - 1, current + step));
-    list[current].classList.add("is-current");
-    list[current].scrollIntoView({ block: "nearest" });
-    list[current].querySelector("a")?.focus({ preventScroll: true });
+    const next = list[Math.max(0, Math.min(list.length - 1, list.indexOf(row()) + step))];
+    current = next.dataset.href;
+    mark();
+    next.scrollIntoView({ block: "nearest" });
+    next.querySelector("a")?.focus({ preventScroll: true });
   }
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") all("details.menu[open]").forEach((menu) => { menu.open = false; menu.querySelector("summary").focus(); });
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input:not([type=checkbox]), select, textarea") || document.querySelector("dialog[open]")) return;
-    const row = rows()[current];
     const keys = {
       "/": () => document.getElementById("search")?.focus(),
       "?": () => document.getElementById("shortcuts")?.showModal(),
       j: () => go(1),
       k: () => go(-1),
-      o: () => { if (row) location.href = row.dataset.href; },
-      x: () => { const box = row?.querySelector("input[data-row]"); if (box) box.click(); },
+      o: () => { if (row()) location.href = current; },
+      x: () => row()?.querySelector("input[data-row]")?.click(),
     };
     if (!keys[event.key]) return;
     event.preventDefault();
