@@ -1,5 +1,5 @@
 """The one atomic fact: results, their charge, the batch's counters and the lease's renewal commit together, or
-not at all."""
+not at all; and with them what operators are shown of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import F
 
-from batches_app import lanes, lifecycle, results
+from batches_app import error_groups, lanes, lifecycle, results, traffic
 from batches_app.lanes import HeldLane, Report
 from batches_app.models import Batch, Checkpoint, Shard
 from batches_app.states import Status
@@ -68,6 +68,8 @@ def flush(
     refused: set[int] = set()
     with transaction.atomic():
         lanes.renew(held, report, now=now)
+        if report.minute:
+            traffic.write(report.minute, model_id=held.model_id, lane_id=held.id, lane_token=held.token)
         usages: list[ledger.Usage] = []
         # In the order of ids, as every lane does: two lanes with the same two batches would deadlock otherwise.
         for window in sorted(windows, key=lambda window: window.batch.id):
@@ -115,6 +117,9 @@ def _commit(held: HeldLane, window: Window, usages: list[ledger.Usage], now: dat
         lane_token=held.token,
         created_at=now,
     )
+    if len(succeeded) < len(window.results):
+        errors = ((result.line, result.text) for result in window.results if not result.succeeded)
+        error_groups.add(window.batch.id, error_groups.found_in(errors))
     if billed:
         usages.append(_usage(window, len(billed), tokens))
     return True

@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from io import BytesIO
 from types import FrameType
@@ -18,19 +17,19 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
-from batches_app import lanes, lifecycle, results
+from batches_app import connecting, lanes, results
 from batches_app.backlog import Backlog, Item, Load
-from batches_app.checkpoints import BatchFacts, LineResult, done_lines
+from batches_app.checkpoints import LineResult, done_lines
 from batches_app.flushing import Flusher
 from batches_app.judging import consider
 from batches_app.lanes import HeldLane, LeaseLost, Report
-from batches_app.models import Batch, Lane, ServedModel, Shard
+from batches_app.models import Lane, ServedModel, Shard
 from batches_app.request_lines import parse_request
-from batches_app.states import Status
-from batches_app.upstream.client import Answer, CurlClient, Limits, Transport
+from batches_app.running import RunningBatches
+from batches_app.traffic import Tally
+from batches_app.upstream.client import Answer, Transport
 from batches_app.upstream.pacing import Pacer
 from batches_app.upstream.retry import Attempts, Budget, Verdict, backoff, parse_retry_after
-from batches_app.upstream.test_model import EchoClient
 from files_app import blobs, jsonl
 
 log = logging.getLogger(__name__)
@@ -45,31 +44,16 @@ def run_lane(lane_id: int) -> None:
         return
     model = ServedModel.objects.get(pk=held.model_id)
     permits = Lane.objects.values_list("permits", flat=True).get(pk=lane_id)
-    transport = _transport(model, permits)
+    transport = connecting.transport(model)
     run = LaneRun(held, model, permits, transport)
     try:
         with _drain_on_sigterm(run):
             run.work()
-        lanes.release(held)
+        lanes.release(held, run.batch_ids, now=timezone.now())
     except LeaseLost:
         log.warning("Lane %s was taken for dead; what it had in hand is void.", held.id)
     finally:
         transport.close()
-
-
-def _transport(model: ServedModel, permits: int) -> Transport:
-    if model.is_builtin:
-        return EchoClient()
-    api_key = os.environ.get(model.upstream_key_env) if model.upstream_key_env else None
-    if model.upstream_key_env and not api_key:
-        log.error("Model %s: the environment variable %s is not set.", model.name, model.upstream_key_env)
-    limits = Limits(
-        connect_timeout=settings.UPSTREAM_CONNECT_TIMEOUT,
-        silence_timeout=settings.UPSTREAM_SILENCE_TIMEOUT,
-        total_timeout=settings.UPSTREAM_TOTAL_TIMEOUT,
-        max_answer_bytes=settings.MAX_ANSWER_BYTES,
-    )
-    return CurlClient(url=model.upstream_url, api_key=api_key, slots=settings.LANE_PERMITS, limits=limits)
 
 
 @contextmanager
@@ -84,29 +68,32 @@ def _drain_on_sigterm(run: "LaneRun") -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-@dataclass(slots=True)
-class RunningBatch:
-    facts: BatchFacts
-    endpoint: str
-    blob: str
-    stopped_at: float | None = None  # monotonic, as first seen here
-
-
 class LaneRun:
     def __init__(self, held: HeldLane, model: ServedModel, permits: int, transport: Transport) -> None:
         self.draining = False
+        self._is_paused = False  # by an operator, who may resume before this lane has come to its end
         self._held = held
         self._model = model
         self._transport = transport
         self._pacer = Pacer(permits)
         self._backlog = Backlog()
         self._flusher = Flusher(held)
-        self._batches: dict[int, RunningBatch] = {}
+        self._tally = Tally(timezone.now())
+        self._batches = RunningBatches(held)
         self._budget = Budget(max_attempts=settings.UPSTREAM_MAX_ATTEMPTS, max_seconds=settings.UPSTREAM_RETRY_BUDGET)
         self._parent = os.getppid()
         self._turn_ends = time.monotonic() + settings.LANE_TURN
         self._next_tick = 0.0
         self._nothing_to_claim = False
+
+    @property
+    def batch_ids(self) -> list[int]:
+        """The batches that it has in hand."""
+        return self._batches.ids
+
+    @property
+    def _sends_nothing(self) -> bool:
+        return self.draining or self._is_paused
 
     def work(self) -> None:
         """Raises LeaseLost."""
@@ -124,7 +111,7 @@ class LaneRun:
         """With nothing in flight: results go out at once, and if nothing is left to claim either, that is the end."""
         if self._flusher.has_results:
             self._tick(time.monotonic())
-        if self.draining:
+        if self._sends_nothing:
             return False
         if not self._backlog.size:
             self._nothing_to_claim = False
@@ -139,7 +126,7 @@ class LaneRun:
     # Sending
 
     def _fill(self, now: float) -> None:
-        allowance = 0 if self.draining else self._pacer.allowance(now, self._transport.in_flight)
+        allowance = 0 if self._sends_nothing else self._pacer.allowance(now, self._transport.in_flight)
         for _ in range(allowance):
             if not self._backlog.unsent:
                 self._claim_more()
@@ -172,7 +159,7 @@ class LaneRun:
     def _take(self, shard: Shard | None) -> bool:
         if shard is None:
             return False
-        batch = self._running_batch(shard)
+        batch = self._batches.of(shard)
         try:
             data = blobs.read_range(batch.blob, shard.offset, shard.size)
         except OSError as error:
@@ -189,13 +176,6 @@ class LaneRun:
             self._flusher.shard_done(load)
         return True
 
-    def _running_batch(self, shard: Shard) -> RunningBatch:
-        known = self._batches.get(shard.batch_id)
-        if known is None:
-            batch = Batch.objects.select_related("source", "price").get(pk=shard.batch_id)
-            known = self._batches[batch.pk] = _running(batch)
-        return known
-
     # Answers
 
     def _settle(self, answer: Answer) -> None:
@@ -205,10 +185,12 @@ class LaneRun:
         verdict, outcome, tokens = consider(answer, batch.endpoint)
         retry_after = parse_retry_after(answer.retry_after, timezone.now()) if answer.retry_after else None
         self._pacer.heed(verdict, answer, now, retry_after)
+        self._tally.minute.answered(answer.status, answer.seconds, throttled=verdict is Verdict.PUSHBACK)
         again = verdict is not Verdict.SUCCESS and item.attempts.after(verdict, answer, self._pacer.fresh)
         if not again:
             text = results.result_line(item.custom_id, outcome)
             self._backlog.finish(item)
+            self._tally.minute.finished(outcome.succeeded, tokens)
             result = LineResult(item.line.number, text, outcome.succeeded, tokens)
             self._flusher.add(batch.facts, item.load, result)
         elif batch.stopped_at:
@@ -223,12 +205,13 @@ class LaneRun:
     def _tick(self, now: float) -> None:
         self._next_tick = now + settings.FLUSH_INTERVAL
         refused = self._flusher.flush(self._report(now))
+        self._tally.written(timezone.now())
         self._give_up(refused)
         self._nothing_to_claim = False
         with self._draining_without_database():
             self._heed_stops(now)
             self._heed_operator(now)
-            if not self.draining and self._pacer.paused_since is None:
+            if not self._sends_nothing and self._pacer.paused_since is None:
                 self._claim_for_others()
 
     @contextmanager
@@ -248,21 +231,20 @@ class LaneRun:
             in_flight=self._transport.in_flight,
             paused_since=None if since is None else timezone.now() - timedelta(seconds=now - since),
             pause_reason=self._pacer.reason or "",
+            minute=self._tally.unwritten(),
         )
 
     def _heed_stops(self, now: float) -> None:
         """Cancelled and expired batches: nothing more is sent, and what is in flight has a short grace."""
-        rows = Batch.objects.filter(pk__in=self._batches).exclude(status=Status.IN_PROGRESS)
-        stopped = set(rows.values_list("pk", flat=True)) if self._batches else set()
+        stopped = self._batches.stopped(now)
         if not stopped:
             return
         self._backlog.drop_unsent(stopped)
-        for pk in stopped:
-            self._batches[pk].stopped_at = self._batches[pk].stopped_at or now
-        self._give_up({pk for pk in stopped if now > (self._batches[pk].stopped_at or now) + settings.CANCEL_GRACE})
-        for pk in stopped:
-            if not self._backlog.is_in_flight(pk):
-                self._leave(pk)
+        self._give_up(self._batches.past_grace(stopped, now))
+        # What the flusher holds goes out with the next flush.
+        self._batches.leave(
+            [pk for pk in stopped if not self._backlog.is_in_flight(pk) and not self._flusher.holds(pk)]
+        )
 
     def _give_up(self, batch_ids: "set[int] | frozenset[int]") -> None:
         if batch_ids:
@@ -270,32 +252,20 @@ class LaneRun:
             for item in self._transport.abort(lambda item: item.load.batch_id in batch_ids):
                 self._backlog.give_up(item)
 
-    def _leave(self, batch_id: int) -> None:
-        """A stopped batch of which this lane has nothing in flight any more."""
-        if self._flusher.holds(batch_id):
-            return  # its last results go out with the next flush
-        del self._batches[batch_id]
-        lanes.free_shards(lanes.shards_of(self._held).filter(batch=batch_id))
-        batch = Batch.objects.get(pk=batch_id)
-        lifecycle.ring_if_ending(batch)
-
     def _heed_operator(self, now: float) -> None:
         lane = Lane.objects.select_related("model").get(pk=self._held.id)
         if lane.permits and lane.permits != self._pacer.permits:
             self._pacer.resize(lane.permits)
+        if lane.model.probe_asked_at != self._model.probe_asked_at:
+            self._model.probe_asked_at = lane.model.probe_asked_at
+            self._pacer.probe_now(now)
+        self._is_paused = lane.model.paused_at is not None
         changed = _upstream_of(lane.model) != _upstream_of(self._model)
         orphaned = os.getppid() != self._parent
         self.draining = self.draining or changed or orphaned or not lane.permits
         if now >= self._turn_ends:
             self._turn_ends = now + settings.LANE_TURN
             self.draining = self.draining or lanes.others_wait(self._model.pk)
-
-
-def _running(batch: Batch) -> RunningBatch:
-    if batch.source is None or batch.price is None:
-        raise RuntimeError(f"{batch} runs without its input file or its price.")
-    facts = BatchFacts(batch.pk, batch.public_id, batch.account_id, batch.api_key_id, batch.price)
-    return RunningBatch(facts, batch.endpoint, batch.source.blob)
 
 
 def _upstream_of(model: ServedModel) -> tuple[Any, ...]:

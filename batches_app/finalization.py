@@ -2,21 +2,22 @@
 before one transaction makes files and terminal state known; of two that do the same work, one wins."""
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.conf import settings
 from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.db import transaction
 from django.utils import timezone
 
-from batches_app import checkpoints, lifecycle, results
+from batches_app import checkpoints, error_groups, lifecycle, results
+from batches_app.error_groups import Found
 from batches_app.models import Batch, Shard
+from batches_app.places import BlobReader, Place, of_batch
 from batches_app.request_lines import parse_request
 from batches_app.results import ErrorCode, Outcome
 from batches_app.states import ENDING, Status
@@ -24,8 +25,6 @@ from billing_app import quotas
 from config.api import ids
 from files_app import blobs, jsonl
 from files_app.models import StoredFile
-
-OPEN_BLOBS = 16
 
 
 def finalize(batch_id: int) -> None:
@@ -42,7 +41,7 @@ def finalize(batch_id: int) -> None:
 def _conclude(batch: Batch) -> None:
     with ExitStack() as stack:
         output, errors = ResultFile(batch, "output", stack), ResultFile(batch, "error", stack)
-        ended_as = _merge(batch, output, errors)
+        ended_as, unrun = _merge(batch, output, errors)
         blob_names = [file.store() for file in (output, errors) if file.size]
         now = timezone.now()
         with transaction.atomic():
@@ -52,6 +51,7 @@ def _conclude(batch: Batch) -> None:
             if won:
                 output.create_row(now)
                 errors.create_row(now)
+                error_groups.add(batch.pk, unrun)
     if not won:
         for name in blob_names:
             blobs.delete(name)
@@ -108,25 +108,16 @@ class ResultFile:
         )
 
 
-class Place(NamedTuple):
-    """Where the result of a line lies."""
-
-    line: int
-    failed: bool
-    blob: str
-    offset: int
-    length: int
-
-
-def _merge(batch: Batch, output: ResultFile, errors: ResultFile) -> Status:
-    """Writes both files in input order and returns the state that the batch ends in."""
+def _merge(batch: Batch, output: ResultFile, errors: ResultFile) -> tuple[Status, dict[str, Found]]:
+    """Writes both files in input order. Returns the state that the batch ends in, and what was never run."""
     cancelled = batch.status == Status.CANCELLING
     code = ErrorCode.BATCH_CANCELLED if cancelled else ErrorCode.BATCH_EXPIRED
-    unrun = 0
+    unrun: dict[str, Found] = {}
     with BlobReader() as reader:
         for shard, places in _by_shard(batch):
             missing = _unrun_lines(batch, shard, places, code) if len(places) < shard.requests else {}
-            unrun += len(missing)
+            for line, text in missing.items():
+                unrun.setdefault(code, Found(0, line, text)).add(line, text)
             for line in sorted([*places, *missing]):
                 if line in missing:
                     errors.write(missing[line])
@@ -134,12 +125,12 @@ def _merge(batch: Batch, output: ResultFile, errors: ResultFile) -> Status:
                     (errors if places[line].failed else output).write(reader.read(places[line]))
             lifecycle.renew_stage(batch, now=timezone.now())
     if cancelled:
-        return Status.CANCELLED
-    return Status.EXPIRED if unrun else Status.COMPLETED
+        return Status.CANCELLED, unrun
+    return Status.EXPIRED if unrun else Status.COMPLETED, unrun
 
 
 def _by_shard(batch: Batch) -> Iterator[tuple[Shard, dict[int, Place]]]:
-    places = sorted(_places(batch))
+    places = of_batch(batch)
     position = 0
     for shard in batch.shards.order_by("first_line"):
         start = position
@@ -149,14 +140,6 @@ def _by_shard(batch: Batch) -> Iterator[tuple[Shard, dict[int, Place]]]:
         if len(mine) != position - start:
             raise RuntimeError(f"{batch}: a line between {shard.first_line} and {shard.last_line} has two results.")
         yield shard, mine
-
-
-def _places(batch: Batch) -> Iterator[Place]:
-    for blob, index in batch.checkpoints.values_list("blob", "index"):
-        offset = 0
-        for entry in results.unpack_index(bytes(index)):
-            yield Place(entry.line, entry.failed, blob, offset, entry.length)
-            offset += entry.length
 
 
 def _unrun_lines(batch: Batch, shard: Shard, places: dict[int, Place], code: str) -> dict[int, bytes]:
@@ -173,32 +156,3 @@ _UNRUN = {
     ErrorCode.BATCH_CANCELLED: "The batch was cancelled before this request was finished.",
     ErrorCode.BATCH_EXPIRED: "The batch expired before this request was finished.",
 }
-
-
-class BlobReader:
-    """Reads lines out of checkpoints, with a few of them open at a time: neighbours in the input came back in
-    neighbouring checkpoints."""
-
-    def __init__(self) -> None:
-        self._open: OrderedDict[str, Any] = OrderedDict()
-
-    def __enter__(self) -> "BlobReader":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self._open.values():
-            file.close()
-
-    def read(self, place: Place) -> bytes:
-        file = self._open.get(place.blob)
-        if file is None:
-            file = self._open[place.blob] = blobs.read(place.blob)
-            if len(self._open) > OPEN_BLOBS:
-                self._open.popitem(last=False)[1].close()
-        else:
-            self._open.move_to_end(place.blob)
-        file.seek(place.offset)
-        data: bytes = file.read(place.length)
-        if len(data) != place.length:
-            raise OSError(f"{place.blob} is shorter than its index says.")
-        return data

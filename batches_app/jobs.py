@@ -3,7 +3,7 @@ new payload. Every job may be delivered twice, late, or never."""
 
 from django.utils import timezone
 
-from batches_app import execution, finalization, lanes, reconciliation, validation
+from batches_app import execution, finalization, lanes, operations, probing, reconciliation, validation
 
 
 def validate(*, batch_id: int, **_: object) -> None:
@@ -23,4 +23,12 @@ def reconcile(**_: object) -> None:
 
 
 def bury(*, owner: str, **_: object) -> None:
-    lanes.free_lanes_of(owner)
+    lanes.free_lanes_of(owner, now=timezone.now())
+
+
+def probe(*, model_id: int, **_: object) -> None:
+    probing.probe(model_id)
+
+
+def operate(*, operation_id: int, **_: object) -> None:
+    operations.carry_out(operation_id)

@@ -12,9 +12,10 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 
-from batches_app import queue
-from batches_app.models import Lane, ServedModel, Shard
+from batches_app import history, queue
+from batches_app.models import BatchEvent, Lane, ServedModel, Shard
 from batches_app.states import Status
+from batches_app.traffic import Minute
 from billing_app.models import Account
 
 WAITING = Q(state=Shard.State.WAITING, batch__status=Status.IN_PROGRESS)
@@ -29,32 +30,35 @@ class HeldLane:
     id: int
     model_id: int
     token: int
+    name: str = ""
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a holder says of its lane with each renewal, for operators."""
+    """What a holder says of its lane with each renewal, for operators. `minute`: None if it has nothing new in it."""
 
     limit: int = 0
     in_flight: int = 0
     paused_since: datetime | None = None
     pause_reason: str = ""
+    minute: Minute | None = None
 
 
 def acquire(lane_id: int, *, now: datetime) -> HeldLane | None:
-    """The lease, if nobody has it. Shards of an earlier holder are set free."""
+    """The lease, if nobody has it and its model is not paused. Shards of an earlier holder are set free."""
+    owner = queue.owner_name(os.getpid())
     with transaction.atomic():
-        taken = Lane.objects.filter(_unleased(now), pk=lane_id, permits__gt=0).update(
-            token=F("token") + 1,
-            owner=queue.owner_name(os.getpid()),
-            lease_expires_at=now + timedelta(seconds=settings.LANE_LEASE),
-        )
-        if not taken:
+        ready = Lane.objects.filter(_unleased(now), pk=lane_id, permits__gt=0, model__paused_at=None)
+        lane = ready.select_related("model").first()
+        if lane is None:
             return None
-        lane = Lane.objects.get(pk=lane_id)
-        held = HeldLane(lane.pk, lane.model_id, lane.token)
-        free_shards(Shard.objects.filter(lane=lane_id, lane_token__lt=held.token))
-    return held
+        lease = now + timedelta(seconds=settings.LANE_LEASE)
+        mine = ready.filter(token=lane.token)
+        if not mine.update(token=lane.token + 1, owner=owner, lease_expires_at=lease):
+            return None
+        _free_lost_shards(lane, now)
+    return HeldLane(lane.pk, lane.model_id, lane.token + 1, str(lane), owner)
 
 
 def renew(held: HeldLane, report: Report, *, now: datetime) -> None:
@@ -71,36 +75,51 @@ def renew(held: HeldLane, report: Report, *, now: datetime) -> None:
         raise LeaseLost
 
 
-def release(held: HeldLane) -> None:
-    """Gives the lane and its shards back, and wakes a worker if there is more to do."""
+def release(held: HeldLane, batch_ids: Collection[int] = (), *, now: datetime) -> None:
+    """Gives the lane and its shards back, and wakes a worker if there is more to do. `batch_ids`: the batches that
+    the holder had in hand."""
     with transaction.atomic():
         free_shards(shards_of(held))
-        Lane.objects.filter(pk=held.id, token=held.token).update(
-            lease_expires_at=None, owner="", limit=0, in_flight=0, paused_since=None, pause_reason=""
-        )
+        mine = Lane.objects.filter(pk=held.id, token=held.token)
+        if mine.update(lease_expires_at=None, owner="", limit=0, in_flight=0, paused_since=None, pause_reason=""):
+            note(history.RELEASED, held, batch_ids, now=now)
     # After the release: work that came in while this lane was about to end saw it as live and rang no bell.
     ring_lanes(held.model_id)
 
 
+def note(kind: BatchEvent.Kind, held: HeldLane, batch_ids: Collection[int], *, now: datetime) -> None:
+    history.note(kind, batch_ids, lane=held.name, owner=held.owner, now=now)
+
+
 def free_dead(*, now: datetime) -> int:
     """Sets free the lanes whose lease has run out, with their shards. Returns their number."""
-    return sum(_free(lane, Q(lease_expires_at__lt=now)) for lane in Lane.objects.filter(lease_expires_at__lt=now))
+    dead = Lane.objects.filter(lease_expires_at__lt=now).select_related("model")
+    return sum(_free(lane, Q(lease_expires_at__lt=now), now) for lane in dead)
 
 
-def free_lanes_of(owner: str) -> None:
+def free_lanes_of(owner: str, *, now: datetime) -> None:
     """Sets free what a process held that is known to be dead, and wakes others to go on with it."""
-    for lane in Lane.objects.filter(owner=owner):
-        _free(lane, Q(owner=owner))
+    for lane in Lane.objects.filter(owner=owner).select_related("model"):
+        _free(lane, Q(owner=owner), now)
         ring_lanes(lane.model_id)
 
 
-def _free(lane: Lane, still: Q) -> bool:
+def _free(lane: Lane, still: Q, now: datetime) -> bool:
     with transaction.atomic():
         dead = Lane.objects.filter(still, pk=lane.pk, token=lane.token)
         if not dead.update(token=F("token") + 1, lease_expires_at=None, owner="", in_flight=0):
             return False
-        free_shards(Shard.objects.filter(lane=lane, lane_token__lte=lane.token))
+        _free_lost_shards(lane, now)
         return True
+
+
+def _free_lost_shards(lane: Lane, now: datetime) -> None:
+    """`lane`: as it was while its last holder had it, who is not to have it any more."""
+    lost = Shard.objects.filter(lane=lane, lane_token__lte=lane.token, state=Shard.State.RUNNING)
+    batch_ids = set(lost.values_list("batch", flat=True))
+    if batch_ids:
+        history.note(history.LOST, batch_ids, lane=str(lane), owner=lane.owner, now=now)
+        free_shards(lost)
 
 
 def shards_of(held: HeldLane) -> "QuerySet[Shard]":
@@ -148,26 +167,29 @@ def _take_first(held: HeldLane, account_id: int) -> Shard | None:
     return shard
 
 
-def ring_lanes(model_id: int) -> None:
-    """Wakes as many idle lanes of the model as there are waiting shards, at most all."""
+def ring_lanes(model_id: int) -> list[queue.Bell]:
+    """Wakes as many idle lanes of the model as there are waiting shards, at most all; none of a paused model."""
     waiting = Shard.objects.filter(WAITING, model=model_id)
     # Only as many as it takes: a batch of one line needs one worker.
-    idle = Lane.objects.filter(lease_expires_at=None, model=model_id, permits__gt=0).order_by("number")
-    lanes = list(idle)
-    for lane in lanes[: waiting[: len(lanes)].count() if lanes else 0]:
-        # With the token: a bell for the next holder is not taken for one that the last holder answered.
+    idle = Lane.objects.filter(lease_expires_at=None, model=model_id, model__paused_at=None, permits__gt=0)
+    lanes = list(idle.order_by("number"))
+    # With the token: a bell for the next holder is not taken for one that the last holder answered.
+    return [
         queue.ring(queue.Job.RUN_LANE, once_per=f"{lane.pk}-{lane.token}", lane_id=lane.pk)
+        for lane in lanes[: waiting[: len(lanes)].count() if lanes else 0]
+    ]
 
 
 def others_wait(model_id: int) -> bool:
     """Another model has waiting shards and nobody who works on them: all workers may be busy with this one."""
-    waiting = Shard.objects.filter(WAITING, model=OuterRef("pk"))
     live = Lane.objects.filter(model=OuterRef("pk"), lease_expires_at__isnull=False)
-    return ServedModel.objects.filter(Exists(waiting), ~Exists(live)).exclude(pk=model_id).exists()
+    return models_with_waiting().filter(~Exists(live)).exclude(pk=model_id).exists()
 
 
 def models_with_waiting() -> "QuerySet[ServedModel]":
-    return ServedModel.objects.filter(Exists(Shard.objects.filter(WAITING, model=OuterRef("pk"))))
+    """Without those that an operator paused."""
+    waiting = Shard.objects.filter(WAITING, model=OuterRef("pk"))
+    return ServedModel.objects.filter(Exists(waiting), paused_at=None)
 
 
 def _unleased(now: datetime) -> Q:

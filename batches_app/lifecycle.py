@@ -42,6 +42,8 @@ class NewBatch:
     metadata: dict[str, str] | None = None
     output_expires_after: int | None = None
     idempotency_key: str | None = None
+    parent_id: int | None = None  # of a retry, with the code of the lines that it runs again
+    retried_code: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -87,6 +89,8 @@ def _insert(account: Account, api_key: APIKey | None, new: NewBatch, now: dateti
         output_expires_after=new.output_expires_after,
         idempotency_key=new.idempotency_key,
         request_fingerprint=new.fingerprint,
+        parent_id=new.parent_id,
+        retried_code=new.retried_code,
         created_at=now,
         expires_at=now + new.window,
     )
@@ -153,14 +157,17 @@ def fail(batch: Batch, errors: Sequence[dict[str, Any]], *, now: datetime) -> bo
     return moved
 
 
-def complete_if_done(batch_ids: Sequence[int], *, now: datetime) -> None:
-    """A running batch of which every line has its result goes on to finalizing, sealed."""
+def complete_if_done(batch_ids: Sequence[int], *, now: datetime) -> int:
+    """A running batch of which every line has its result goes on to finalizing, sealed. Returns how many did."""
+    completed = 0
     still_open = Exists(Shard.objects.filter(batch=OuterRef("pk")).exclude(state=Shard.State.DONE))
     done = Batch.objects.filter(~still_open, pk__in=batch_ids, status=Status.IN_PROGRESS)
     for batch in done:
         with transaction.atomic():
             if move(batch.pk, Status.FINALIZING, now=now, sealed_at=now):
                 ring_stage(queue.Job.FINALIZE, batch)
+                completed += 1
+    return completed
 
 
 def seal_if_drained(batch: Batch, *, now: datetime) -> bool:
@@ -210,6 +217,6 @@ def ring_if_ending(batch: Batch) -> None:
         ring_stage(queue.Job.FINALIZE, batch)
 
 
-def ring_stage(job: queue.Job, batch: Batch) -> None:
+def ring_stage(job: queue.Job, batch: Batch) -> queue.Bell:
     # With the stage's token, a bell rung while the last job is about to end is not taken for that job's own.
-    queue.ring(job, once_per=f"{batch.pk}-{batch.stage_token}", batch_id=batch.pk)
+    return queue.ring(job, once_per=f"{batch.pk}-{batch.stage_token}", batch_id=batch.pk)

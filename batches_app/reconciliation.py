@@ -1,14 +1,15 @@
 """Every 10 seconds: what should have happened and did not. Rows decide; queues are rebuilt from them."""
 
 import logging
+import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import Exists, OuterRef, Q
 
-from batches_app import checkpoints, lanes, lifecycle, queue
-from batches_app.models import Batch, Shard
+from batches_app import checkpoints, lanes, lifecycle, operations, queue, routing, traffic
+from batches_app.models import Batch, ReconcileRun, Shard
 from batches_app.states import ENDING, TERMINAL, Status
 from billing_app import alerts, closing, quotas
 from files_app import blobs, retention
@@ -16,71 +17,106 @@ from files_app import blobs, retention
 log = logging.getLogger(__name__)
 
 REMOVALS = 500  # a run; the next one goes on
+PROBE_PATIENCE = timedelta(minutes=5)  # after which nobody waits for the answer any more
+QUIET_RUNS_KEPT = timedelta(days=2)  # of which nothing came
+RUNS_KEPT = timedelta(days=30)
 
 
 def reconcile(*, now: datetime) -> None:
+    begun = time.monotonic()
+    healed = {step.__name__: _take(step, now) for step in STEPS}
+    told = {name: count for name, count in healed.items() if count}
+    ReconcileRun.objects.create(started_at=now, seconds=time.monotonic() - begun, healed=told)
+
+
+def _take(step: Callable[[datetime], int], now: datetime) -> int:
     """One step that fails does not keep the others from their work."""
-    for step in STEPS:
-        try:
-            step(now)
-        except Exception:
-            log.exception("Reconciling: %s failed.", step.__name__)
+    try:
+        return step(now)
+    except Exception:
+        log.exception("Reconciling: %s failed.", step.__name__)
+        return 0
 
 
-def expire_due(now: datetime) -> None:
-    for batch in Batch.objects.filter(status=Status.IN_PROGRESS, expires_at__lte=now):
-        lifecycle.expire(batch, now=now)
+def expire_due(now: datetime) -> int:
+    due = Batch.objects.filter(status=Status.IN_PROGRESS, expires_at__lte=now)
+    return sum(lifecycle.expire(batch, now=now) for batch in due)
 
 
-def free_dead_lanes(now: datetime) -> None:
+def free_dead_lanes(now: datetime) -> int:
     freed = lanes.free_dead(now=now)
     if freed:
         log.warning("Reconciling: %d lanes had died; their shards wait again.", freed)
+    return freed
 
 
-def complete_done(now: datetime) -> None:
+def complete_done(now: datetime) -> int:
     still_open = Exists(Shard.objects.filter(batch=OuterRef("pk")).exclude(state=Shard.State.DONE))
     done = Batch.objects.filter(~still_open, status=Status.IN_PROGRESS)
-    lifecycle.complete_if_done(list(done.values_list("pk", flat=True)), now=now)
+    return lifecycle.complete_if_done(list(done.values_list("pk", flat=True)), now=now)
 
 
-def ring_unheard_stages(now: datetime) -> None:
+def ring_unheard_stages(now: datetime) -> int:
     unclaimed = Batch.objects.filter(Q(stage_expires_at=None) | Q(stage_expires_at__lt=now))
-    for batch in unclaimed.filter(status=Status.VALIDATING):
-        lifecycle.ring_stage(queue.Job.VALIDATE, batch)
-    for batch in unclaimed.filter(status__in=list(ENDING)):
-        lifecycle.ring_stage(queue.Job.FINALIZE, batch)
+    new, ending = unclaimed.filter(status=Status.VALIDATING), unclaimed.filter(status__in=list(ENDING))
+    bells = [lifecycle.ring_stage(queue.Job.VALIDATE, batch) for batch in new]
+    bells += [lifecycle.ring_stage(queue.Job.FINALIZE, batch) for batch in ending]
+    return sum(bell.rang for bell in bells)
 
 
-def ring_unheard_lanes(_now: datetime) -> None:
-    for model in lanes.models_with_waiting():
-        lanes.ring_lanes(model.pk)
+def ring_unheard_lanes(_now: datetime) -> int:
+    return sum(bell.rang for model in lanes.models_with_waiting() for bell in lanes.ring_lanes(model.pk))
 
 
-def remove_files(now: datetime) -> None:
-    quotas.give_back_expired(now)
-    retention.expire_due(now)
-    retention.remove_unheld(REMOVALS)
+def ring_unheard_probes(now: datetime) -> int:
+    asked = routing.unanswered_probes().filter(probe_asked_at__gt=now - PROBE_PATIENCE)
+    return sum(routing.ring_probe(model).rang for model in asked)
 
 
-def sweep_orphans(now: datetime) -> None:
-    """Blobs that a crash left without a row. Once an hour is enough."""
-    if int(now.timestamp()) % int(settings.ORPHAN_AGE) >= settings.RECONCILE_INTERVAL:
-        return
-    retention.sweep_orphans(now)
+def remove_files(now: datetime) -> int:
+    given_back, expired = quotas.give_back_expired(now), retention.expire_due(now)
+    return given_back + expired + retention.remove_unheld(REMOVALS)
+
+
+def sweep_orphans(now: datetime) -> int:
+    """Blobs that a crash left without a row."""
+    if not _is_hourly(now):
+        return 0
+    swept = retention.sweep_orphans(now)
     for public_id in blobs.folders_in(checkpoints.FOLDER):
         if not Batch.objects.filter(public_id=public_id).exclude(status__in=list(TERMINAL)).exists():
             blobs.delete_folder(checkpoints.folder_of(public_id))
+            swept += 1
+    return swept
 
 
-STEPS: tuple[Callable[[datetime], None], ...] = (
+def prune_records(now: datetime) -> int:
+    """Of what was done, as far as nobody looks at it any more. That heals nothing."""
+    traffic.prune(now)
+    if _is_hourly(now):
+        ReconcileRun.objects.filter(started_at__lt=now - QUIET_RUNS_KEPT, healed={}).delete()
+        ReconcileRun.objects.filter(started_at__lt=now - RUNS_KEPT).delete()
+    return 0
+
+
+def _is_hourly(now: datetime) -> bool:
+    """For what is enough once an hour."""
+    return int(now.timestamp()) % int(settings.ORPHAN_AGE) < settings.RECONCILE_INTERVAL
+
+
+# Each returns how many things it set right.
+STEPS: tuple[Callable[[datetime], int], ...] = (
     expire_due,
     free_dead_lanes,
     complete_done,
     ring_unheard_stages,
     ring_unheard_lanes,
+    ring_unheard_probes,
+    operations.ring_unheld,
+    operations.forget_drafts,
     remove_files,
     sweep_orphans,
+    prune_records,
     closing.close_due,
     alerts.send_due,
 )

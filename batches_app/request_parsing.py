@@ -35,6 +35,15 @@ def parse_request(line: Line, *, upstream_model: str | None = None) -> Request:
             return pool.submit(_parse, line, upstream_model).result()
 
 
+def read_custom_id(raw: bytes) -> str:
+    """Of a line that the checker accepted."""
+    try:
+        return _decode_id(raw).custom_id
+    except RecursionError:  # as in parse_request
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            return pool.submit(_decode_id, raw).result().custom_id
+
+
 def body_size(raw: bytes) -> int:
     """The bytes of a line's body, which must be an object."""
     return len(bytes(_decode_body(raw).body))
@@ -42,6 +51,10 @@ def body_size(raw: bytes) -> int:
 
 class _BodyOnly(msgspec.Struct, gc=False):
     body: msgspec.Raw
+
+
+class _IdOnly(msgspec.Struct, gc=False):
+    custom_id: str
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -58,6 +71,7 @@ class _Body(msgspec.Struct, gc=False):
 _TRUE = msgspec.Raw(b"true")
 _NULL = msgspec.Raw(b"null")
 _decode_body = msgspec.json.Decoder(_BodyOnly).decode
+_decode_id = msgspec.json.Decoder(_IdOnly).decode
 _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_stream = msgspec.json.Decoder(_Body).decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

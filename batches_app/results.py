@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from struct import Struct
@@ -13,6 +14,9 @@ from billing_app.pricing import Tokens
 
 MAX_TOKENS = 100_000_000
 MAX_TEXT_BYTES = 64 * 1024
+MAX_CODE = 100
+UNKNOWN = "unknown"
+_MOST_READ = 4 * MAX_TEXT_BYTES  # of a failure's body: what is larger has no short reason
 
 _T = TypeVar("_T")
 
@@ -69,6 +73,54 @@ def result_line(custom_id: str, outcome: Outcome) -> bytes:
             body,
         )
     )
+
+
+def error_of(line: bytes) -> tuple[str, str]:
+    """Code and message of an error line: those of `error`, or the status with what the upstream's body says of it,
+    such as "http_400 context_length_exceeded". Both may be stored: no NUL, no half of a surrogate pair."""
+    parts = _LINE.fullmatch(line)
+    if parts is None:  # not of `result_line`; to fail would lose a result for the sake of its label
+        return UNKNOWN, _storable(line[:MAX_TEXT_BYTES].decode(errors="replace"))
+    if parts["error"]:
+        error = msgspec.json.decode(parts["error"])
+        return _storable(error["code"])[:MAX_CODE], _storable(error["message"])
+    status = parts["status"].decode()
+    code, message = _told_by(parts["body"])
+    named = _PLAIN_CODE.fullmatch(code) and code != status
+    return f"http_{status} {code}" if named else f"http_{status}", _storable(message)
+
+
+def custom_id_of(line: bytes) -> str:
+    """Of any line of `result_line`."""
+    parts = _LINE.fullmatch(line)
+    return _storable(msgspec.json.decode(parts["custom_id"], type=str)) if parts else ""
+
+
+_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
+# Not decoded as a whole: a body that just so could be read may be nested too deeply within the line.
+_LINE = re.compile(
+    rb'\{"id": %b, "custom_id": (?P<custom_id>%b), "response": (?:null, "error": (?P<error>\{.*\})'
+    rb'|\{"status_code": (?P<status>\d+), "request_id": %b, "body": (?P<body>.*)\}, "error": null)\}\n?'
+    % (_STRING, _STRING, _STRING),
+    re.DOTALL,
+)
+_PLAIN_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,63}")
+
+
+def _told_by(body: bytes) -> tuple[str, str]:
+    """Code and message in the body of a failure, in the shapes that upstreams use; else no code and the body."""
+    answer = _value(body) if len(body) <= _MOST_READ else None
+    said = answer.get("error") or answer if isinstance(answer, dict) else answer
+    code, message = None, said
+    if isinstance(said, dict):
+        code, message = said.get("code"), said.get("message") or said.get("detail")
+    if not isinstance(message, str):
+        message = body[:MAX_TEXT_BYTES].decode(errors="replace")
+    return code if isinstance(code, str) else "", message
+
+
+def _storable(text: str) -> str:
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
 def _uuid4() -> bytes:
@@ -182,6 +234,13 @@ def _possible(input_tokens: int, cached: int, output: int, reasoning: int) -> To
     return Tokens(input_tokens, cached, output, reasoning) if cached <= input_tokens else None
 
 
+def _value(body: bytes) -> Any:
+    try:
+        return _strictly(msgspec.json.decode, body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _load(body)
+
+
 def _is_json(body: bytes) -> bool:
     try:
         _strictly(_decode_any, body)
@@ -227,10 +286,11 @@ class IndexEntry(NamedTuple):
 
 
 _ENTRY = Struct("<I?I")
+ENTRY_BYTES = _ENTRY.size
 
 
 def pack_index(entries: Iterable[IndexEntry]) -> bytes:
-    """Nine bytes for each entry."""
+    """ENTRY_BYTES for each entry."""
     return b"".join([_ENTRY.pack(*entry) for entry in entries])
 
 

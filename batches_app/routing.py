@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F, Q, QuerySet
 
+from batches_app import lanes, queue
 from batches_app.models import Lane, ServedModel
 from batches_app.models.routing import UPSTREAM_ENDPOINTS
 from billing_app import prices
@@ -56,6 +58,41 @@ def cut_lanes(model: ServedModel) -> None:
         permits = share + (number < rest)
         Lane.objects.update_or_create(model=model, number=number, defaults={"permits": permits})
     Lane.objects.filter(model=model, number__gte=count).update(permits=0)
+
+
+def pause(model: ServedModel, *, now: datetime) -> bool:
+    """From now on nothing is sent to it; what is in flight finishes. Batches are still accepted, and wait. False: it
+    was paused already."""
+    return ServedModel.objects.filter(pk=model.pk, paused_at=None).update(paused_at=now) == 1
+
+
+def resume(model: ServedModel, *, now: datetime) -> bool:
+    """False: it was not paused."""
+    paused = ServedModel.objects.filter(pk=model.pk, paused_at__lte=now)
+    with transaction.atomic():
+        resumed = paused.update(paused_at=None) == 1
+        lanes.ring_lanes(model.pk)
+    return resumed
+
+
+def ask_probe(model: ServedModel, *, now: datetime) -> bool:
+    """Asks whether the upstream is there; a lane that waits for it tries at once. False: the same moment was asked
+    for already."""
+    with transaction.atomic():
+        later = Q(probe_asked_at=None) | Q(probe_asked_at__lt=now)
+        asked = ServedModel.objects.filter(later, pk=model.pk).update(probe_asked_at=now) == 1
+        ring_probe(model)
+    return asked
+
+
+def ring_probe(model: ServedModel) -> queue.Bell:
+    return queue.ring(queue.Job.PROBE, once_per=str(model.pk), model_id=model.pk)
+
+
+def unanswered_probes() -> "QuerySet[ServedModel]":
+    return ServedModel.objects.filter(Q(probed_at=None) | Q(probed_at__lt=F("probe_asked_at"))).exclude(
+        probe_asked_at=None
+    )
 
 
 def is_base_url(url: str) -> bool:

@@ -3,11 +3,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
 
-from bench import answering, lanes, transfers, validating
+from bench import answering, console, lanes, transfers, validating
 from bench.report import Figure, table, write_json
 
 PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -16,19 +17,22 @@ PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "c": transfers.run,
     "d": answering.run_small_batches,
     "e": answering.run_calls,
+    "f": console.run,
 }
 DESCRIPTION = """Measures a real installation on this machine, beside its goals: (a) requests to an upstream,
-(b) validation, (c) uploads and downloads, (d) a small batch, (e) GET /batches/{id}. On SQLite, or on DATABASE_URL."""
+(b) validation, (c) uploads and downloads, (d) a small batch, (e) GET /batches/{id}, (f) the console's pages.
+On SQLite, or on DATABASE_URL."""
 
 
 def main() -> None:
     options = _options()
     figures: list[Figure] = []
+    parts = PARTS | {"f": partial(console.run, options.batches)}
     for part in options.only:
         start = time.monotonic()
         print(f"({part}) …", end="", file=sys.stderr, flush=True)
         others = Others()
-        figures += [*PARTS[part](), others.figure(part)]
+        figures += [*parts[part](), others.figure(part)]
         print(f" {time.monotonic() - start:.0f} s", file=sys.stderr)
     print(table(figures))
     write_json(options.json, figures)
@@ -57,6 +61,7 @@ class Others:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=DESCRIPTION)
     parser.add_argument("--only", type=_parts, default=list(PARTS), metavar="a,b,…", help="these parts")
+    parser.add_argument("--batches", type=int, metavar="N", help="of the console's installation")
     parser.add_argument("--json", type=Path, default=Path("bench/results.json"), metavar="FILE")
     return parser.parse_args()
 

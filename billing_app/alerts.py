@@ -16,8 +16,9 @@ CLAIM = timedelta(minutes=2)  # longer than a run takes; one that failed is trie
 AT_ONCE = 20
 
 
-def send_due(now: datetime) -> None:
-    """An alert that cannot be mailed stays unsent, for a later run."""
+def send_due(now: datetime) -> int:
+    """An alert that cannot be mailed stays unsent, for a later run. Returns how many were sent."""
+    sent = 0
     free = Q(claimed_until=None) | Q(claimed_until__lt=now)
     unsent = BudgetAlert.objects.filter(free, sent_at=None).select_related("account").order_by("created_at", "pk")
     for alert in unsent[:AT_ONCE]:
@@ -29,8 +30,10 @@ def send_due(now: datetime) -> None:
             _tell(alert)
         except Exception:
             log.exception("The alert that %s could not be mailed. It will be tried again.", _subject(alert))
-            return  # nor might the others, and the reconciler has more to do than to wait for a mail server
+            break  # nor might the others, and the reconciler has more to do than to wait for a mail server
         BudgetAlert.objects.filter(pk=alert.pk).update(sent_at=now)
+        sent += 1
+    return sent
 
 
 def _tell(alert: BudgetAlert) -> None:

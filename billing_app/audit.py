@@ -14,6 +14,7 @@ from django.utils.text import capfirst
 from billing_app import api_keys
 from billing_app.models import AuditEntry
 from billing_app.pricing import plain
+from config import client_address
 
 Changes = Mapping[str, Sequence[object]]  # each field's value before and after
 
@@ -45,7 +46,7 @@ def record(
 
 def by(request: HttpRequest) -> dict[str, str]:
     """The actor and the address of `record`, for what is done in the browser."""
-    return {"actor": request.user.get_username(), "address": request.META.get("REMOTE_ADDR", "")}
+    return {"actor": request.user.get_username(), "address": client_address.of(request)}
 
 
 def from_shell(command: str) -> str:

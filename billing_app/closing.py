@@ -15,15 +15,19 @@ from billing_app.pricing import add
 log = logging.getLogger(__name__)
 
 
-def close_due(now: datetime) -> None:
+def close_due(now: datetime) -> int:
+    """Returns how many accounts' months were closed."""
     last = months.before(months.containing(now - timedelta(seconds=settings.MONTH_CLOSING_DELAY)))
     behind = Q(balance=None) | Q(balance__closed_through__lt=last)
     due = Account.objects.filter(behind, created_at__lt=months.beginning(months.after(last)))
+    closed = 0
     for account_id in list(due.values_list("pk", flat=True)):
         try:
             _close(account_id, last, now)
+            closed += 1
         except Exception:  # one account's books do not keep the others' months open
             log.exception("The months of account %d could not be closed.", account_id)
+    return closed
 
 
 @transaction.atomic

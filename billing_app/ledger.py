@@ -13,9 +13,9 @@ from itertools import groupby
 from django.db import transaction
 from django.db.models import Sum
 
-from billing_app import months, spending
+from billing_app import daily, months, spending
 from billing_app.models import Balance, Hold, LedgerEntry, Price
-from billing_app.pricing import Tokens, add, charge, list_amount, minus, plain
+from billing_app.pricing import Bill, Tokens, add, charge, list_amount, minus, plain
 
 Kind = LedgerEntry.Kind
 
@@ -39,16 +39,6 @@ class Usage:
     price: Price
     requests: int
     tokens: Tokens
-
-
-@dataclass(frozen=True, slots=True)
-class Bill:
-    """A batch's entries added up; amounts exact, in the price's currency (M1, M5)."""
-
-    requests: int
-    tokens: Tokens
-    list_amount: Decimal
-    charged: Decimal
 
 
 def lock(account_id: int) -> Balance:
@@ -76,19 +66,29 @@ def record(usages: Iterable[Usage], *, now: datetime) -> frozenset[str]:
 
 def _record(account_id: int, usages: Sequence[Usage], now: datetime) -> set[str]:
     balance = lock(account_id)
-    new = _unbooked([usage.key for usage in usages])
+    unbooked = _unbooked([usage.key for usage in usages])
+    new = [usage for usage in usages if usage.key in unbooked]
     uncovered = set()
-    for usage in usages:
-        if usage.key not in new:
-            continue
+    for usage in new:
         cost = charge(usage.tokens, usage.price.rates)
         _post(balance, _usage_entry(usage, cost, _settle(balance, usage.batch_id, cost), now))
         spending.note(balance.account, usage.api_key_id, months.of(balance, now), cost, now=now)
         if balance.is_prepaid and balance.available < 0:
             uncovered.add(usage.batch_id)
             _write_off(balance, usage, now)
+    _note_daily(account_id, new, now)
     _save(balance)
     return uncovered
+
+
+def _note_daily(account_id: int, usages: Sequence[Usage], now: datetime) -> None:
+    """A row is moved once for all entries of a flush that belong to it."""
+    sums: dict[Price, tuple[int, Tokens]] = {}
+    for usage in usages:
+        requests, tokens = sums.get(usage.price, (0, Tokens()))
+        sums[usage.price] = (requests + usage.requests, tokens + usage.tokens)
+    for price, (requests, tokens) in sums.items():
+        daily.note(account_id, price, requests, tokens, now=now)
 
 
 def _settle(balance: Balance, batch_id: str, cost: Decimal) -> Decimal:
@@ -221,6 +221,7 @@ def _save(balance: Balance) -> None:
 
 
 def bill(batch_id: str) -> Bill:
+    """A batch's."""
     entries = LedgerEntry.objects.filter(batch_id=batch_id, kind=Kind.USAGE)
     sums = entries.aggregate(
         *(Sum(name, default=0) for name in ("requests", "input_tokens", "cached_tokens", "output_tokens")),

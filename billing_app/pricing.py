@@ -45,6 +45,27 @@ class Rates:
     cached_input: Decimal | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """Usage and what it costs, added up; amounts exact, in the prices' currency (M1, M5)."""
+
+    requests: int
+    tokens: Tokens
+    list_amount: Decimal
+    charged: Decimal
+
+    def __add__(self, other: "Bill") -> "Bill":
+        return Bill(
+            self.requests + other.requests,
+            self.tokens + other.tokens,
+            add([self.list_amount, other.list_amount]),
+            add([self.charged, other.charged]),
+        )
+
+
+NOTHING = Bill(0, Tokens(), Decimal(0), Decimal(0))
+
+
 def list_amount(tokens: Tokens, rates: Rates) -> Decimal:
     """The real-time price of `tokens`, unrounded (M5). Raises decimal.Inexact beyond 200 digits."""
     amount = _EXACT.multiply(rates.output, tokens.output)

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from django.db import transaction
 
-from billing_app import ledger
+from billing_app import daily_proof, ledger
 from billing_app.models import Account, Balance, ClosedMonth, Hold, LedgerEntry, MonthlySpend
 from billing_app.pricing import add, minus, plain
 
@@ -27,6 +27,7 @@ def prove_books() -> Iterator[Discrepancy]:
         with transaction.atomic():
             balance = ledger.lock(account.pk)
             yield from list(_of_account(account, balance))
+            yield from [Discrepancy(account.name, *facts) for facts in daily_proof.differences(account)]
 
 
 def _of_account(account: Account, balance: Balance) -> Iterator[Discrepancy]:

@@ -10,9 +10,8 @@ from django.conf import settings
 from django.utils import timezone
 
 from billing_app import months, totals
-from billing_app.ledger import Bill
 from billing_app.models import Account, Balance, ClosedMonth, LedgerEntry
-from billing_app.pricing import Tokens, add, minus, round_money
+from billing_app.pricing import Bill, Tokens, add, minus, round_money
 
 
 class NoStatement(Exception):

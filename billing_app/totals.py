@@ -5,43 +5,37 @@ is the sum of the entries' amounts to the last digit. It never adds up amounts: 
 """
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
 from django.db.models import Min, QuerySet, Sum
 
 from billing_app import months
-from billing_app.ledger import Bill
 from billing_app.models import Account, ClosedMonth, LedgerEntry, Price
-from billing_app.pricing import Tokens, add, charge, list_amount, minus
+from billing_app.pricing import NOTHING, Bill, Rates, Tokens, add, charge, list_amount, minus
 
 Kind = LedgerEntry.Kind
 CREDITS = (Kind.TOP_UP, Kind.ADJUSTMENT)
-NOTHING = Bill(0, Tokens(), Decimal(0), Decimal(0))
-_SUMS = ("requests", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+COUNTS = ("requests", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 
 
 def usage(entries: QuerySet[LedgerEntry], *by: str) -> dict[tuple[Any, ...], Bill]:
     """The usage among `entries` by the values of some columns, in the order of each group's first entry."""
     groups = entries.filter(kind=Kind.USAGE).order_by().values_list(*by, "price")
-    rows = list(groups.annotate(*(Sum(name) for name in _SUMS), first=Min("pk")).order_by("first"))
+    rows = list(groups.annotate(*(Sum(name) for name in COUNTS), first=Min("pk")).order_by("first"))
     prices = Price.objects.in_bulk({row[len(by)] for row in rows})
-    bills: dict[tuple[Any, ...], Bill] = {}
-    for row in rows:
-        key, price, requests, tokens = row[: len(by)], row[len(by)], row[-6], Tokens(*row[-5:-1])
-        rates = prices[price].rates
-        bill = Bill(requests, tokens, list_amount(tokens, rates), charge(tokens, rates))
-        bills[key] = together(bills.get(key, NOTHING), bill)
-    return bills
+    return bills((row[: len(by)], row[-6:-1], prices[row[len(by)]].rates) for row in rows)
 
 
-def together(one: Bill, other: Bill) -> Bill:
-    return Bill(
-        requests=one.requests + other.requests,
-        tokens=one.tokens + other.tokens,
-        list_amount=add([one.list_amount, other.list_amount]),
-        charged=add([one.charged, other.charged]),
-    )
+def bills(parts: Iterable[tuple[tuple[Any, ...], Sequence[int], Rates]]) -> dict[tuple[Any, ...], Bill]:
+    """Each part is a group, its COUNTS and what they are priced at; a group may come in several."""
+    found: dict[tuple[Any, ...], Bill] = {}
+    for group, (requests, *counts), rates in parts:
+        tokens = Tokens(*counts)
+        part = Bill(requests, tokens, list_amount(tokens, rates), charge(tokens, rates))
+        found[group] = found.get(group, NOTHING) + part
+    return found
 
 
 def movements(account_id: int, *, after: str) -> dict[str, Decimal]:

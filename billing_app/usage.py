@@ -9,8 +9,8 @@ from typing import Any
 from django.db.models import CharField, Func
 
 from billing_app import totals
-from billing_app.ledger import Bill
 from billing_app.models import Account, LedgerEntry
+from billing_app.pricing import Bill
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ def buckets(account: Account, start: datetime, end: datetime, *, by_model: bool,
     """From `start` until before `end` (in UTC): in days, the first and the last cut to fit, or all in one."""
     entries = LedgerEntry.objects.filter(account=account, created_at__gte=start, created_at__lt=end)
     if by_day:
-        entries = entries.annotate(day=_UtcDay("created_at"))
+        entries = entries.annotate(day=UtcDay("created_at"))
     found: defaultdict[str | None, dict[str, Bill]] = defaultdict(dict)
     by = ["model_name"] * by_model + ["day"] * by_day
     for key, bill in totals.usage(entries, *by).items():
@@ -36,7 +36,7 @@ def buckets(account: Account, start: datetime, end: datetime, *, by_model: bool,
     return [Bucket(first, last, found[first.date().isoformat()]) for first, last in _days(start, end)]
 
 
-class _UtcDay(Func):
+class UtcDay(Func):
     """As text. SQLite keeps moments as text in UTC; Django's TruncDate would call Python for each row there."""
 
     output_field = CharField()

@@ -34,6 +34,11 @@ def list_url(model: str, **query: str | int) -> str:
     return f"{reverse(f'admin:{model}_changelist')}?{urlencode(query)}"
 
 
+def console_url(page: str, **query: str) -> str:
+    """Of a list in the console, filtered: `console_url("batches", account="acme")`."""
+    return f"{reverse(f'console:{page}')}?{urlencode(query)}"
+
+
 def percent(used: int | Decimal, limit: int | Decimal) -> int:
     return int(used * 100 / limit) if limit else DANGER
 
@@ -51,18 +56,5 @@ def meter(share: int, text: object, label: str) -> SafeString:
         min(share, 100),
         f"{label}: {share} % used",
         share,
-        text,
-    )
-
-
-def progress(done: int, failed: int, total: int) -> SafeString:
-    text = f"{done + failed:,} of {total:,}" + (f", {failed:,} failed" if failed else "")
-    return format_html(
-        '<span class="usage usage-{}"><progress max="{}" value="{}" aria-label="Requests done"></progress>'
-        '<span class="share">{}&nbsp;%</span><span class="usage-text">{}</span></span>',
-        "warning" if failed else "ok",
-        total,
-        done + failed,
-        percent(done + failed, total),
         text,
     )

@@ -17,14 +17,13 @@ from billing_app import audit, standing
 from billing_app.amounts import money
 from billing_app.models import Account
 from billing_app.pricing import add
-from config.admin_parts import WARNING, list_url
+from config.admin_parts import WARNING, console_url, list_url
 
 GROUPS = {
     "Tenants": ["Account", "APIKey"],
     "Money": ["LedgerEntry", "Hold", "Price"],
-    "Serving": ["ServedModel", "Lane"],
-    "Work": ["Batch", "StoredFile", "Shard", "Checkpoint"],
-    "People": ["User", "Group", "AuditEntry"],
+    "Serving": ["ServedModel"],
+    "People": ["User", "Group"],
 }
 
 
@@ -83,7 +82,7 @@ def _tiles(request: HttpRequest) -> list[dict[str, Any]]:
         tiles.append(_near_quota())
     if may("batches_app.view_batch"):
         alive = Batch.objects.exclude(status__in=TERMINAL).count()
-        url = list_url("batches_app_batch", alive="yes")
+        url = console_url("batches", status="under_way")
         tiles.append({"label": "Batches under way", "value": f"{alive:,}", "note": "not ended yet", "url": url})
     return tiles
 

@@ -1,12 +1,14 @@
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from csp.middleware import CSPMiddleware
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase
+from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.csrf import CsrfViewMiddleware
 from django.middleware.locale import LocaleMiddleware
 from django.utils import timezone, translation
@@ -44,11 +46,12 @@ def _is_api(request: HttpRequest) -> bool:
 class _ForBrowsers:
     """A middleware that /v1 has no use for: clients poll it, and each of these costs microseconds."""
 
-    get_response: GetResponse
+    get_response: Any
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if _is_api(request):
-            return self.get_response(request)
+            passed: HttpResponseBase = self.get_response(request)
+            return passed
         answer: HttpResponseBase = super().__call__(request)  # type: ignore[misc]  # the middleware that it is mixed into
         return answer
 
@@ -69,6 +72,10 @@ class Csrf(_ForBrowsers, CsrfViewMiddleware):
     """/v1 knows no cookies: each of its views is exempt."""
 
 
+class Framing(_ForBrowsers, XFrameOptionsMiddleware):
+    pass
+
+
 class Htmx(_ForBrowsers, HtmxMiddleware):
     pass
 
@@ -78,10 +85,10 @@ class ContentSecurity(_ForBrowsers, CSPMiddleware):
 
 
 class Language(_ForBrowsers, LocaleMiddleware):
-    """The browser's language, or the one that was chosen; the admin's own texts are English alone."""
+    """The browser's language, or the one that was chosen; the admin's and RQ's own texts are English alone."""
 
     def process_request(self, request: HttpRequest) -> None:
-        if request.path_info.startswith("/admin/"):
+        if request.path_info.startswith(("/admin/", "/console/rq/")):
             translation.activate("en")
             request.LANGUAGE_CODE = "en"
         else:
@@ -115,8 +122,8 @@ def no_store(get_response: GetResponse) -> GetResponse:
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
         response = get_response(request)
-        if isinstance(response, HttpResponse) and request.path_info.startswith(("/console/", "/admin/")):
-            response.setdefault("Cache-Control", "no-store")
+        if request.path_info.startswith(("/console/", "/admin/")):
+            response.headers.setdefault("Cache-Control", "no-store")
         return response
 
     return middleware

@@ -52,7 +52,7 @@ MIDDLEWARE = [
     "config.middleware.Csrf",
     "config.middleware.Authentication",
     "config.middleware.Messages",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "config.middleware.Framing",
     "config.middleware.Htmx",
     "config.middleware.time_zone",
     "axes.middleware.AxesMiddleware",
@@ -114,6 +114,7 @@ AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contri
 LOGIN_URL = "console:login"
 LOGIN_REDIRECT_URL = "console:overview"
 LOGOUT_REDIRECT_URL = "console:login"
+CSRF_FAILURE_VIEW = "config.console.views.csrf_failed"
 SESSION_COOKIE_HTTPONLY = True
 # Lockout: a name from one address, after so many wrong passwords, for so long.
 AXES_FAILURE_LIMIT = 8
@@ -121,10 +122,10 @@ AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-AXES_LOCKOUT_CALLABLE = "config.console.views.locked_out"
+AXES_LOCKOUT_CALLABLE = "billing_app.console.lockout.locked_out"
 AXES_ENABLE_ADMIN = AXES_VERBOSE = False
-AXES_IPWARE_PROXY_COUNT = env.int("TRUSTED_PROXIES", 0, validate=validate.Range(0, 10)) or None
-AXES_IPWARE_META_PRECEDENCE_ORDER = ["HTTP_X_FORWARDED_FOR"] if AXES_IPWARE_PROXY_COUNT else ["REMOTE_ADDR"]
+AXES_CLIENT_IP_CALLABLE = "config.client_address.of"
+TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", 0, validate=validate.Range(0, 10))
 # Of every page outside /v1: nothing from elsewhere, and no script or style within a page.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {

@@ -2,6 +2,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
+from batches_app.console import rq_dashboard
 from batches_app.console import urls as batches
 from billing_app.console import urls as billing
 from config.api.errors import unknown_url
@@ -18,6 +19,7 @@ urlpatterns = [
     re_path(r"^v1(?:/|$)", unknown_url),
     path("healthz", healthz),
     path("console/", include((console, "console"))),
+    path("console/rq/", include((rq_dashboard.urlpatterns, "django_rq"))),
     path("admin/", admin.site.urls),
     path("", RedirectView.as_view(pattern_name="console:overview")),
 ]

@@ -40,6 +40,9 @@ class StoredFile(models.Model):
             models.Index(fields=["account", "-id"], condition=models.Q(deleted_at=None), name="files_newest_first"),
             models.Index(fields=["expires_at"], condition=models.Q(deleted_at=None), name="files_to_expire"),
             models.Index(fields=["deleted_at"], condition=~models.Q(deleted_at=None), name="files_to_remove"),
+            # The console's list
+            models.Index(fields=["created_at", "id"], name="files_by_creation"),
+            models.Index(fields=["account", "created_at", "id"], name="files_by_account"),
         ]
 
     def __str__(self) -> str:

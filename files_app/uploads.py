@@ -179,14 +179,33 @@ def _room(
     return nullcontext(room) if room else quotas.reserved(account, upload.size, now=now)
 
 
+def write_blob(upload: Upload, *, now: datetime) -> str:
+    return blobs.write(f"{retention.FOLDER}/{now.astimezone(UTC):%Y-%m-%d}", upload.content)
+
+
+def insert(account: Account, upload: Upload, blob: str, room: Reservation, *, now: datetime) -> StoredFile:
+    """In the transaction that makes the file known. Raises quotas.QuotaReached."""
+    # The row first, as a deletion does it: the other way round each may wait for what the other has locked.
+    file = StoredFile.objects.create(
+        account=account,
+        purpose=upload.purpose,
+        filename=upload.filename,
+        bytes=upload.size,
+        sha256=upload.sha256,
+        blob=blob,
+        idempotency_key=upload.idempotency_key,
+        created_at=now,
+        expires_at=now + timedelta(seconds=upload.expires_after) if upload.expires_after else None,
+    )
+    quotas.use(room, upload.size)
+    return file
+
+
 def _store(account: Account, upload: Upload, room: Reservation, now: datetime) -> StoredFile:
-    blob = blobs.write(f"{retention.FOLDER}/{now.astimezone(UTC):%Y-%m-%d}", upload.content)
+    blob = write_blob(upload, now=now)
     try:
         with transaction.atomic():
-            # The row first, as a deletion does it: the other way round each may wait for what the other has locked.
-            file = _insert(account, upload, blob, now)
-            quotas.use(room, upload.size)
-            return file
+            return insert(account, upload, blob, room, now=now)
     except IntegrityError:
         retention.discard(blob)
         if earlier := _earlier(account, upload):  # the same key, at the same time
@@ -199,20 +218,6 @@ def _store(account: Account, upload: Upload, room: Reservation, now: datetime) -
     except BaseException:
         retention.discard(blob)
         raise
-
-
-def _insert(account: Account, upload: Upload, blob: str, now: datetime) -> StoredFile:
-    return StoredFile.objects.create(
-        account=account,
-        purpose=upload.purpose,
-        filename=upload.filename,
-        bytes=upload.size,
-        sha256=upload.sha256,
-        blob=blob,
-        idempotency_key=upload.idempotency_key,
-        created_at=now,
-        expires_at=now + timedelta(seconds=upload.expires_after) if upload.expires_after else None,
-    )
 
 
 def _earlier(account: Account, upload: Upload) -> StoredFile | None:

@@ -44,7 +44,7 @@ def in_source() -> Catalog:
 
 def _messages(path: Path) -> Iterator[tuple[str | None, str | tuple[str, ...]]]:
     source = path.read_text()
-    code = templatize(source, origin=str(path)) if path.suffix == ".html" else source
+    code = _as_python(source, path) if path.suffix == ".html" else source
     for _line, keyword, found, _comments in extract_python(io.BytesIO(code.encode()), KEYWORDS, [], {}):
         arguments: list[Any] = list(found) if isinstance(found, (list, tuple)) else [found]
         spec = KEYWORDS[str(keyword)] or (1,)
@@ -52,6 +52,11 @@ def _messages(path: Path) -> Iterator[tuple[str | None, str | tuple[str, ...]]]:
         texts = tuple(arguments[index - 1] for index in spec if isinstance(index, int))
         if all(texts):
             yield context, texts if len(texts) > 1 else texts[0]
+
+
+def _as_python(template: str, path: Path) -> str:
+    """What Django makes of a template for xgettext, which does not mind how lines are indented."""
+    return "\n".join(line.lstrip() for line in templatize(template, origin=str(path)).splitlines())
 
 
 def translated() -> Catalog:

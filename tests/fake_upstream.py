@@ -130,6 +130,7 @@ _ENDPOINTS: dict[str, Callable[[str, Behaviour], dict[str, Any]]] = {
     "/v1/embeddings": _embeddings,
     "/v1/responses": _response,
 }
+_MODELS = "/v1/models"
 
 
 def _object(path: str, body: dict[str, Any], content: str, behaviour: Behaviour) -> dict[str, Any]:
@@ -388,9 +389,9 @@ class Connection(Wire):
         key, status = self.wanted.get("require_key"), self.wanted.get("status", 200)
         if key and self.headers.get("authorization") != f"Bearer {key}":
             self.done(_error(401, "Incorrect API key provided."), 401)
-        elif self.path == "/v1/models":
+        elif self.path == _MODELS and status < 300:
             self.done(json.dumps({"object": "list", "data": [{"id": "fake", "object": "model"}]}).encode())
-        elif self.path not in _ENDPOINTS:
+        elif self.path not in (_MODELS, *_ENDPOINTS):
             self.done(_error(404, f"Invalid URL (POST {self.path})"), 404)
         elif "body" in self.wanted or status >= 300:
             self.done(self.wanted["body"].encode() if "body" in self.wanted else _error(status), status)

@@ -3,7 +3,7 @@
 from html.parser import HTMLParser
 from typing import Any
 
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
 SUPERUSER = "superuser"
@@ -15,6 +15,17 @@ def signed_in(role: str = SUPERUSER, name: str = "olga") -> Client:
     )
     if role != SUPERUSER:
         user.groups.add(Group.objects.get(name=role))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def allowed(*permissions: str, name: str = "olga") -> Client:
+    """An operator without a role, who has these permissions: `allowed("files_app.view_storedfile")`."""
+    user = User.objects.create_user(name, is_staff=True)
+    for permission in permissions:
+        app, _, codename = permission.partition(".")
+        user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=codename))
     client = Client()
     client.force_login(user)
     return client

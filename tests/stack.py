@@ -78,9 +78,11 @@ class Stack:
 
     def lane_workers(self) -> list[psutil.Process]:
         """The parents; their children are the work-horses."""
-        return [
-            process for process in self.processes() if _runs(process, "rqworker", "lanes") and not _is_horse(process)
-        ]
+        return [process for process in self.workers_of("lanes") if not _is_horse(process)]
+
+    def workers_of(self, queue: str) -> list[psutil.Process]:
+        """Work-horses too."""
+        return [process for process in self.processes() if _runs(process, "rqworker", queue)]
 
     def lane_horses(self) -> list[psutil.Process]:
         return [horse for worker in self.lane_workers() for horse in _children(worker)]

@@ -1,3 +1,3 @@
-from batches_app.admin import serving, work
+from batches_app.admin import serving
 
-__all__ = ["serving", "work"]
+__all__ = ["serving"]

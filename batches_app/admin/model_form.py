@@ -38,7 +38,7 @@ class ServedModelForm(WhyMixin):
             "max_output_tokens": "Longest answer",
         }
         help_texts = {
-            "is_enabled": "A paused model takes no new batches; running ones go on.",
+            "is_enabled": "A disabled model takes no new batches; running ones go on.",
             "context_tokens": "Tokens that fit. Empty: not checked before the upstream does.",
         }
 

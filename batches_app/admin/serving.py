@@ -4,18 +4,19 @@ from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from batches_app import routing
 from batches_app.admin.model_form import ServedModelForm, no_price
-from batches_app.models import Lane, ServedModel
+from batches_app.models import ServedModel
 from billing_app import prices
 from billing_app.audited import KeptAdmin
 from billing_app.pricing import plain
-from config.admin_base import ReadOnlyAdmin, Tool
-from config.admin_parts import badge, link, list_url
+from config.admin_base import Tool
+from config.admin_parts import badge, console_url, link, list_url
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -23,11 +24,13 @@ class StateFilter(admin.SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("enabled", "Enabled"), ("paused", "Paused")]
+        return [("enabled", "Enabled"), ("disabled", "Disabled"), ("paused", "Paused")]
 
     def queryset(self, request: HttpRequest, models: QuerySet[Any]) -> QuerySet[Any]:
         value = self.value()
-        return models.filter(is_enabled=value == "enabled") if value in ("enabled", "paused") else models
+        if value == "paused":
+            return models.exclude(paused_at=None)
+        return models.filter(is_enabled=value == "enabled") if value in ("enabled", "disabled") else models
 
 
 @admin.register(ServedModel)
@@ -38,19 +41,22 @@ class ServedModelAdmin(KeptAdmin):
     list_display = ["name", "state", "price", "served", "upstream", "max_concurrency"]
     list_filter = [StateFilter]
     search_fields = ["name", "upstream_url"]
-    actions = ["enable", "pause"]
-    fieldsets = [
-        (None, {"fields": ["name", "is_enabled", "endpoints"]}),
-        ("Upstream", {"fields": ["upstream_url", "upstream_model", "upstream_key_env", "max_concurrency"]}),
-        ("Tokens", {"fields": ["context_tokens", "max_output_tokens"]}),
-    ]
+    actions = ["enable", "disable"]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return [
+            (None, {"fields": ["name", "is_enabled", *(["paused_at"] if obj else []), "endpoints"]}),
+            ("Upstream", {"fields": ["upstream_url", "upstream_model", "upstream_key_env", "max_concurrency"]}),
+            ("Tokens", {"fields": ["context_tokens", "max_output_tokens"]}),
+        ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         if obj is None:
             return []
         upstream = ["endpoints", "upstream_url", "upstream_model", "upstream_key_env"]
         is_fixed = obj.is_builtin or not request.user.has_perm("batches_app.set_upstream")
-        return ["name", *(upstream if is_fixed else [])]  # its prices and batches know it by name
+        # Its prices and batches know it by name; it is paused in the console, which asks why.
+        return ["name", "paused_at", *(upstream if is_fixed else [])]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return super().has_add_permission(request) and request.user.has_perm("batches_app.set_upstream")
@@ -67,7 +73,8 @@ class ServedModelAdmin(KeptAdmin):
 
     @admin.display(description="state", ordering="is_enabled")
     def state(self, model: ServedModel) -> SafeString:
-        return badge("enabled", "ok") if model.is_enabled else badge("paused", "warning")
+        found = badge("enabled", "ok") if model.is_enabled else badge("disabled")
+        return found if model.paused_at is None else format_html("{} {}", found, badge("paused", "warning"))
 
     @admin.display(description="price (input / output)")
     def price(self, model: Any) -> SafeString:
@@ -90,7 +97,8 @@ class ServedModelAdmin(KeptAdmin):
     def tools(self, request: HttpRequest, model: ServedModel) -> list[Tool]:
         return [
             Tool("Prices", list_url("billing_app_price", q=model.name)),
-            Tool("Lanes", list_url("batches_app_lane", model__id__exact=model.pk)),
+            Tool("Health, pause, probe", f"{reverse('console:models')}#model-{model.pk}"),
+            Tool("Batches", console_url("batches", model=model.name)),
         ]
 
     def insert(self, model: ServedModel, form: Any) -> dict[str, Any]:
@@ -108,8 +116,8 @@ class ServedModelAdmin(KeptAdmin):
     def enable(self, request: HttpRequest, models: QuerySet[ServedModel]) -> None:
         self._switch(request, models, True)
 
-    @admin.action(description="Pause the selected models: no new batches, running ones go on", permissions=["change"])
-    def pause(self, request: HttpRequest, models: QuerySet[ServedModel]) -> None:
+    @admin.action(description="Disable the selected models: no new batches, running ones go on", permissions=["change"])
+    def disable(self, request: HttpRequest, models: QuerySet[ServedModel]) -> None:
         self._switch(request, models, False)
 
     @transaction.atomic
@@ -119,19 +127,4 @@ class ServedModelAdmin(KeptAdmin):
                 self.message_user(request, no_price(model.name), messages.ERROR)
             elif ServedModel.objects.filter(pk=model.pk, is_enabled=not enabled).update(is_enabled=enabled):
                 self.audit(request, model, "changed", {"is_enabled": (not enabled, enabled)})
-                self.message_user(request, f"{model} is {'enabled' if enabled else 'paused'}.")
-
-
-@admin.register(Lane)
-class LaneAdmin(ReadOnlyAdmin):
-    empty_text = "No lane: a model gets some when it is added."
-    list_display = ["model", "number", "state", "permits", "limit", "in_flight", "owner", "lease_expires_at"]
-    list_filter = ["model"]
-    list_select_related = ["model"]
-
-    @admin.display(description="state")
-    def state(self, lane: Lane) -> SafeString:
-        if lane.pause_reason:
-            return format_html('{} <span class="break">{}</span>', badge("waiting", "warning"), lane.pause_reason)
-        held = lane.lease_expires_at is not None and lane.lease_expires_at > timezone.now()
-        return badge("working", "ok") if held else badge("idle")
+                self.message_user(request, f"{model} is {'enabled' if enabled else 'disabled'}.")

@@ -1,13 +1,43 @@
 from django.urls import path
 
-from batches_app.console import accounts, batch_list, batch_page, models_page, operations, overview, workers
+from batches_app.console import (
+    account_page,
+    accounts,
+    batch_csv,
+    batch_list,
+    batch_page,
+    file_page,
+    line_pages,
+    models_page,
+    operations,
+    overview,
+    saved_views,
+    workers,
+)
 
 urlpatterns = [
     path("", overview.overview, name="overview"),
     path("batches", batch_list.batches, name="batches"),
+    path("batches.csv", batch_csv.batches_csv, name="batches_csv"),
+    path("views", saved_views.save_view, name="save_view"),
+    path("views/<int:pk>/delete", saved_views.delete_view, name="delete_view"),
     path("batches/<str:public_id>", batch_page.batch, name="batch"),
-    path("operations", operations.operations, name="operations"),
+    path("batches/<str:public_id>/lines", line_pages.listing, name="lines"),
+    path("batches/<str:public_id>/lines/<str:key>", line_pages.line, name="line"),
+    path("batches/<str:public_id>/lines/<str:key>/<str:part>", line_pages.line_part, name="line_part"),
+    path("operations", operations.listing, name="operations"),
+    path("operations/cancel", operations.draft_cancel, name="draft_cancel"),
+    path("operations/retry", operations.draft_retry, name="draft_retry"),
+    path("operations/<int:pk>", operations.operation, name="operation"),
+    path("operations/<int:pk>/start", operations.start, name="start_operation"),
+    path("operations/<int:pk>/abort", operations.abort, name="abort_operation"),
+    path("files/<str:public_id>", file_page.file, name="file"),
+    path("files/<str:public_id>/delete", file_page.delete_file, name="delete_file"),
     path("accounts", accounts.accounts, name="accounts"),
+    path("accounts/<int:pk>", account_page.account, name="account"),
     path("models", models_page.models, name="models"),
+    path("models/<int:pk>/pause", models_page.pause_model, name="pause_model"),
+    path("models/<int:pk>/resume", models_page.resume_model, name="resume_model"),
+    path("models/<int:pk>/probe", models_page.probe_model, name="probe_model"),
     path("workers", workers.workers, name="workers"),
 ]

@@ -9,6 +9,8 @@ from django.utils import timezone
 from batches_app.models.batch import Batch
 from batches_app.models.routing import Lane, ServedModel
 
+QUERY_LENGTH = 2000
+
 
 class BatchEvent(models.Model):
     """What became of a batch on the lanes. Its states are not here: they have their columns in Batch."""
@@ -61,11 +63,13 @@ class LaneMinute(models.Model):
     input_tokens = models.PositiveBigIntegerField(default=0)
     output_tokens = models.PositiveBigIntegerField(default=0)
     answers = models.PositiveIntegerField(default=0, help_text="Of the upstream, those to be tried again included.")
-    throttled = models.PositiveIntegerField(default=0, help_text="Of the answers.")
+    throttled = models.PositiveIntegerField(default=0, help_text="Of the answers: 429, 503 and their like.")
     faults = models.PositiveIntegerField(
-        default=0, help_text="Of the answers: none at all, or a status of 500 or more."
+        default=0, help_text="Of the answers: none at all, or another status of 500 or more."
     )
-    latency: "models.JSONField[Any, Any]" = models.JSONField(default=list, help_text="Answers by latency (traffic.py).")
+    latency: "models.JSONField[Any, Any]" = models.JSONField(
+        default=list, help_text="True answers by latency (traffic.py)."
+    )
 
     class Meta:
         ordering = ["minute"]
@@ -80,7 +84,7 @@ class LaneMinute(models.Model):
 
 class Operation(models.Model):
     """What an operator does to many batches, or in many steps: resolved first, then confirmed, then carried out by a
-    worker from `position` on, until it is done or somebody aborts it."""
+    worker from `position` on, until it is done or somebody aborts it (operations.py)."""
 
     class Kind(models.TextChoices):
         CANCEL = "cancel"
@@ -95,17 +99,18 @@ class Operation(models.Model):
 
     kind = models.CharField(max_length=8, choices=Kind)
     state = models.CharField(max_length=8, choices=State, default=State.DRAFT)
-    created_by = models.CharField(max_length=150)
-    address = models.CharField(max_length=64, blank=True)
+    created_by = models.CharField(max_length=150, help_text="Who drafted it; once it is started, who started it.")
+    address = models.CharField(max_length=64, blank=True, help_text="Theirs.")
     created_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
-    abort_asked_at = models.DateTimeField(null=True)
+    lease_expires_at = models.DateTimeField(null=True, help_text="Until then somebody carries it out.")
     reason = models.CharField(max_length=500, blank=True)
-    query = models.CharField(max_length=2000, blank=True, help_text="The filters that it was resolved from.")
+    query = models.CharField(max_length=QUERY_LENGTH, blank=True, help_text="The filters that it was resolved from.")
     targets: "models.JSONField[Any, Any]" = models.JSONField(default=list, help_text="Primary keys of batches.")
-    total = models.PositiveIntegerField(default=0)
-    position = models.PositiveIntegerField(default=0, help_text="How many targets were dealt with.")
+    total = models.PositiveIntegerField(default=0, help_text="Targets; of a retry, lines.")
+    left_out = models.PositiveIntegerField(default=0, help_text="Chosen too, but too late to be changed.")
+    position = models.PositiveIntegerField(default=0, help_text="How many of them were dealt with.")
     changed = models.PositiveIntegerField(default=0)
     problems: "models.JSONField[Any, Any]" = models.JSONField(default=list, help_text="The first 100: [batch id, why].")
     # Of a retry
@@ -142,7 +147,7 @@ class SavedView(models.Model):
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="saved_views")
     name = models.CharField(max_length=60)
-    query = models.CharField(max_length=2000)
+    query = models.CharField(max_length=QUERY_LENGTH)
 
     class Meta:
         ordering = ["name"]

@@ -1,5 +1,5 @@
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -38,8 +38,8 @@ class CurlClient:
     """
 
     def __init__(self, *, url: str, api_key: str | None, slots: int, limits: Limits) -> None:
-        self._base = url.rstrip("/").removesuffix("/v1")
-        self._secrets = _secrets(url, api_key)
+        self._base = base_of(url)
+        self._secrets = secrets_of(url, api_key)
         self._headers = request_headers(api_key)
         self._limits, self._slots = limits, slots
         self._idle: list[Transfer] = []
@@ -122,7 +122,7 @@ class CurlClient:
         return answers
 
     def _finish(self, slot: Transfer, code: int = pycurl.E_OK, detail: str = "") -> Answer:
-        answer = slot.answered() if code == pycurl.E_OK else slot.failed(code, self._redacted(detail))
+        answer = slot.answered() if code == pycurl.E_OK else slot.failed(code, redacted(detail, self._secrets))
         self._release(slot)
         return answer
 
@@ -136,11 +136,6 @@ class CurlClient:
         slot.clear()
         self._busy.remove(slot)
         self._idle.append(slot)
-
-    def _redacted(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "…")
-        return text.rstrip(". ")
 
     def _watch(self, what: int, descriptor: int, _multi: Any, _data: Any) -> None:
         if what == pycurl.POLL_REMOVE:
@@ -161,12 +156,23 @@ class CurlClient:
         self._timer = None if milliseconds < 0 else monotonic() + milliseconds / 1000
 
 
-def _secrets(url: str, api_key: str | None) -> list[str]:
+def base_of(url: str) -> str:
+    """What an endpoint, such as /v1/embeddings, is appended to."""
+    return url.rstrip("/").removesuffix("/v1")
+
+
+def redacted(text: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "…")
+    return text.rstrip(". ")
+
+
+def secrets_of(url: str, api_key: str | None) -> list[str]:
     try:
         password = urlsplit(url).password
     except ValueError:  # not a URL at all: libcurl says so, in an Answer
         password = None
-    return [secret for secret in (api_key, password) if secret]
+    return [secret.strip() for secret in (api_key, password) if secret and secret.strip()]
 
 
 def _bitmask(events: int) -> int:

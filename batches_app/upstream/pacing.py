@@ -129,6 +129,10 @@ class Pacer:
         self._reason = reason
         self._put_off(now)
 
+    def probe_now(self, now: float) -> None:
+        """Ends a wait: the next request, in an outage the next probe, may be sent at once. It draws no conclusion."""
+        self._not_before = min(self._not_before, now)
+
     def resize(self, permits: int) -> None:
         """The lane's permits have changed; a limit that was not cut follows at once."""
         uncut = self._limit == self._permits

@@ -1,3 +1,3 @@
-from billing_app.admin import accounts, keys, ledger, people, prices, trail
+from billing_app.admin import accounts, keys, ledger, people, prices
 
-__all__ = ["accounts", "keys", "ledger", "people", "prices", "trail"]
+__all__ = ["accounts", "keys", "ledger", "people", "prices"]

@@ -3,7 +3,6 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
 from django.template.defaultfilters import filesizeformat
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -14,7 +13,6 @@ from billing_app import ledger, standing
 from billing_app.admin import panels
 from billing_app.admin.account_form import AccountForm
 from billing_app.admin.credit import ADJUST, CREDIT, CreditPage
-from billing_app.admin.statement import statement_page
 from billing_app.amounts import money, rounded
 from billing_app.audited import KeptAdmin
 from billing_app.models import Account, EnqueuedTokenLimit, RateLimit
@@ -152,12 +150,8 @@ class AccountAdmin(KeptAdmin):
         return [
             path("<int:pk>/credit/", wrap(CreditPage(self, CREDIT)), name="billing_app_account_credit"),
             path("<int:pk>/adjust/", wrap(CreditPage(self, ADJUST)), name="billing_app_account_adjust"),
-            path("<int:pk>/statement/<str:file>", wrap(self.statement), name="billing_app_account_statement"),
             *super().get_urls(),
         ]
-
-    def statement(self, request: HttpRequest, pk: int, file: str) -> HttpResponse:
-        return statement_page(request, get_object_or_404(Account, pk=pk), file)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

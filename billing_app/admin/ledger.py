@@ -14,7 +14,7 @@ from billing_app import months, standing
 from billing_app.amounts import exact_money, money
 from billing_app.models import Account, Hold, LedgerEntry
 from config.admin_base import AccountFilter, ReadOnlyAdmin, TextFilter
-from config.admin_parts import NONE, badge, code, link, list_url, number
+from config.admin_parts import NONE, badge, code, console_url, link, list_url, number
 
 SHOWN_MONTHS = 13
 Kind = LedgerEntry.Kind
@@ -88,7 +88,7 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description="batch")
     def batch(self, entry: LedgerEntry) -> SafeString:
-        return code(entry.batch_id, list_url("batches_app_batch", q=entry.batch_id)) if entry.batch_id else _none()
+        return code(entry.batch_id, console_url("batches", q=entry.batch_id)) if entry.batch_id else _none()
 
     @admin.display(description="amount")
     def exact_amount(self, entry: LedgerEntry) -> SafeString:

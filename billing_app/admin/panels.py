@@ -8,10 +8,10 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
 
 from billing_app import months, standing
-from billing_app.admin.statement import PERMISSION
 from billing_app.amounts import money
+from billing_app.console.statement import PERMISSION
 from billing_app.models import Account
-from config.admin_parts import list_url, meter, percent
+from config.admin_parts import console_url, list_url, meter, percent
 
 SHOWN = 10
 
@@ -55,11 +55,9 @@ def _tiles(account: Account) -> list[dict[str, Any]]:
 
 
 def _links(account: Account) -> list[tuple[str, str]]:
-    models = {
-        "API keys": "billing_app_apikey",
-        "Ledger": "billing_app_ledgerentry",
-        "Batches": "batches_app_batch",
-        "Files": "files_app_storedfile",
-        "Audit trail": "billing_app_auditentry",
-    }
-    return [(label, list_url(model, account=account.name)) for label, model in models.items()]
+    pages = {"Batches": "batches", "Files": "files", "Usage": "usage", "Audit log": "audit"}
+    models = {"API keys": "billing_app_apikey", "Ledger": "billing_app_ledgerentry"}
+    return [
+        *((label, console_url(page, account=account.name)) for label, page in pages.items()),
+        *((label, list_url(model, account=account.name)) for label, model in models.items()),
+    ]

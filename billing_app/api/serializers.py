@@ -7,8 +7,7 @@ import msgspec
 from django.conf import settings
 from django.http import QueryDict
 
-from billing_app.ledger import Bill
-from billing_app.pricing import plain
+from billing_app.pricing import Bill, plain
 from billing_app.usage import Bucket
 from config.api.errors import InvalidValue, MissingParameter
 from config.api.fields import integer, unix

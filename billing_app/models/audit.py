@@ -24,6 +24,11 @@ class AuditEntry(models.Model):
     class Meta:
         ordering = ["-id"]
         verbose_name_plural = "audit entries"
+        indexes = [
+            models.Index(fields=["actor"], name="audit_by_actor"),
+            # By its beginning: batch.…
+            models.Index(fields=["action"], name="audit_by_action", opclasses=["varchar_pattern_ops"]),
+        ]
 
     def __str__(self) -> str:
         return f"{self.actor}: {self.action} {self.target}"

@@ -1,11 +1,14 @@
 from decimal import Decimal
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from billing_app.amounts import AmountField
 from billing_app.pricing import plain
+
+MOST_DIGITS = 1000  # of either side of the point; PostgreSQL's own limits are not far beyond
 
 
 class ExactDecimalField(models.Field):  # type: ignore[type-arg]  # django-stubs has no short way to say "Decimal in, Decimal out"
@@ -29,7 +32,11 @@ class ExactDecimalField(models.Field):  # type: ignore[type-arg]  # django-stubs
         return value if value is None or isinstance(value, Decimal) else Decimal(str(value))
 
     def get_prep_value(self, value: Any) -> Any:
-        return self.to_python(value)
+        """Also of what somebody has put into the address of a list: 1e999999 is a million digits."""
+        value = self.to_python(value)
+        if value is not None and not (value.is_finite() and abs(value.adjusted()) < MOST_DIGITS):
+            raise ValidationError(f"{value} is not an amount.")
+        return value
 
     def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
         value = self.to_python(value)

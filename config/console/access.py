@@ -7,7 +7,9 @@ from typing import Any
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods
+from django_htmx.http import HttpResponseClientRefresh
 
 View = Callable[..., HttpResponseBase]
 
@@ -25,7 +27,7 @@ def page(*permissions: str, methods: Sequence[str] = ("GET", "HEAD")) -> Callabl
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             user = request.user
             if not user.is_authenticated:
-                return redirect_to_login(request.get_full_path())
+                return _to_sign_in(request, methods)
             if not user.is_staff or not user.has_perms(permissions):
                 raise PermissionDenied
             return view(request, *args, **kwargs)
@@ -35,3 +37,9 @@ def page(*permissions: str, methods: Sequence[str] = ("GET", "HEAD")) -> Callabl
         return guarded
 
     return guard
+
+
+def _to_sign_in(request: HttpRequest, methods: Sequence[str]) -> HttpResponseBase:
+    if getattr(request, "htmx", False):  # a part of a page that is open: it is the page that is to go there
+        return HttpResponseClientRefresh()
+    return redirect_to_login(request.get_full_path() if "GET" in methods else reverse("console:overview"))

@@ -6,13 +6,14 @@ from datetime import date, datetime
 
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from config.console import scales
 from config.console.scales import HEIGHT, WIDTH, Number, Shown
 
-NOTHING = mark_safe("")
+NOTHING = SafeString("")
+WIDEST_BAR = 8  # per cent of the width
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +53,21 @@ def bars(
     """One a day; the series stand on each other, and a day's height is their sum."""
     axis = _Axis(_("Day"), [f"{day:%Y-%m-%d}" for day in days], scales.day_labels(days))
     sums = [sum(values) for values in zip(*(one.values for one in series), strict=True)]
-    if not days:
-        return _figure(title, _summary(axis, sums, shown), NOTHING, series, NOTHING)
-    marks = scales.ticks(max(sums), whole=_are_whole(series))
-    plot = _plot(title, axis, sums, series, marks, _bars(series, marks[-1], len(days)), shown)
-    return _figure(title, _summary(axis, sums, shown), plot, series, _table(title, axis, series, shown))
+    chart = _Chart(title, axis, series, sums, shown)
+    top = chart.marks(sums)[-1]
+    return chart.figure(sums, _bars(series, top, len(days)) if days else NOTHING)
 
 
 def sparkline(values: Sequence[Number], label: str) -> SafeString:
     """As large as a word, beside the number that it is the past of."""
-    top = max((*values, 0)) or 1
-    path = _path(scales.curve(values, float(top))) if values else ""
+    top = float(max((*values, 0)) or 1)
     return format_html(
         '<svg class="sparkline" role="img" aria-label="{}" width="96" height="24" viewBox="0 0 {} {}" '
-        'preserveAspectRatio="none"><path class="chart-line chart-brand" d="{}"></path></svg>',
+        'preserveAspectRatio="none"><path class="chart-line" d="{}"></path></svg>',
         label,
         WIDTH,
         HEIGHT,
-        path,
+        _path(scales.curve(values, top)) if values else "",
     )
 
 
@@ -77,13 +75,11 @@ def _over_time(
     title: str, times: Sequence[datetime], series: Sequence[Series], shown: Shown, *, filled: bool
 ) -> SafeString:
     axis = _Axis(_("Time"), _names(times), scales.time_labels(times))
-    leading = series[0].values
-    if not times:
-        return _figure(title, _summary(axis, leading, shown), NOTHING, series, NOTHING)
-    marks = scales.ticks(max(max(one.values) for one in series), whole=_are_whole(series))
-    shapes = [_curve(one, marks[-1], filled=filled) for one in series]
-    plot = _plot(title, axis, leading, series, marks, _stretched(shapes), shown)
-    return _figure(title, _summary(axis, leading, shown), plot, series, _table(title, axis, series, shown))
+    chart = _Chart(title, axis, series, series[0].values, shown)
+    every = [value for one in series for value in one.values]
+    top = chart.marks(every)[-1]
+    curves = [_curve(one, top, filled=filled) for one in series] if times else []
+    return chart.figure(every, _stretched(curves))
 
 
 def _names(times: Sequence[datetime]) -> list[str]:
@@ -91,24 +87,6 @@ def _names(times: Sequence[datetime]) -> list[str]:
     local = [timezone.localtime(time) for time in times]
     form = "%H:%M" if len({time.date() for time in local}) < 2 else "%m-%d %H:%M"
     return [time.strftime(form) for time in local]
-
-
-def _are_whole(series: Sequence[Series]) -> bool:
-    return all(isinstance(value, int) for one in series for value in one.values)
-
-
-def _summary(axis: _Axis, values: Sequence[Number], shown: Shown) -> str:
-    if not values:
-        return _("No data for this time yet")
-    most = max(values)
-    if not most:
-        return _("Nothing in this time")
-    at = axis.names[values.index(most)]
-    return _("Latest %(latest)s · most %(most)s (%(when)s)") % {
-        "latest": shown(values[-1]),
-        "most": shown(most),
-        "when": at,
-    }
 
 
 # Shapes
@@ -136,11 +114,12 @@ def _stretched(shapes: Sequence[SafeString]) -> SafeString:
 
 def _bars(series: Sequence[Series], top: float, count: int) -> SafeString:
     slot = 100 / count
+    width = min(0.72 * slot, WIDEST_BAR)
     return format_html_join(
         "",
         '<rect class="chart-bar chart-{}" x="{}%" y="{}%" width="{}%" height="{}%"></rect>',
         (
-            (series[which].tone, f"{(place + 0.14) * slot:.3f}", f"{y:.2f}", f"{0.72 * slot:.3f}", f"{part:.2f}")
+            (series[which].tone, f"{(place + 0.5) * slot - width / 2:.3f}", f"{y:.2f}", f"{width:.3f}", f"{part:.2f}")
             for which, place, y, part in scales.stacked([one.values for one in series], top)
         ),
     )
@@ -149,100 +128,105 @@ def _bars(series: Sequence[Series], top: float, count: int) -> SafeString:
 # What is around them
 
 
-def _figure(title: str, summary: str, plot: SafeString, series: Sequence[Series], table: SafeString) -> SafeString:
-    return format_html(
-        '<figure class="chart"><figcaption class="chart-head"><span class="chart-title">{}</span> '
-        '<span class="chart-summary">{}</span></figcaption>{}{}{}</figure>',
-        title,
-        summary,
-        plot or format_html('<p class="chart-empty">{}</p>', summary),
-        _legend(series) if plot and len(series) > 1 else NOTHING,
-        table,
-    )
+@dataclass(frozen=True, slots=True)
+class _Chart:
+    title: str
+    axis: _Axis
+    series: Sequence[Series]
+    told: Sequence[Number]  # the values that the summary is of
+    shown: Shown
 
+    def marks(self, values: Sequence[Number]) -> list[float]:
+        """Of the axis on the left, from 0 on, for all these values."""
+        return scales.ticks(max(values, default=0), whole=all(isinstance(value, int) for value in values))
 
-def _plot(
-    title: str,
-    axis: _Axis,
-    values: Sequence[Number],
-    series: Sequence[Series],
-    marks: Sequence[float],
-    shapes: SafeString,
-    shown: Shown,
-) -> SafeString:
-    return format_html(
-        '<div class="chart-plot"><div class="chart-scale" aria-hidden="true">{}</div>'
-        '<svg class="chart-canvas" role="img" aria-label="{}">{}{}{}</svg>'
-        '<svg class="chart-foot" aria-hidden="true">{}</svg></div>',
-        format_html_join("", "<span>{}</span>", ((scales.compact(mark),) for mark in reversed(marks))),
-        f"{title}. {_summary(axis, values, shown)}.",
-        _grid(len(marks)),
-        shapes,
-        _columns(axis, series, shown),
-        _labels(axis),
-    )
+    def figure(self, values: Sequence[Number], shapes: SafeString) -> SafeString:
+        return format_html(
+            '<figure class="chart"><figcaption class="chart-head"><h2>{}</h2> <span class="chart-summary">{}</span>'
+            "</figcaption>{}</figure>",
+            self.title,
+            self._summary(),
+            self._drawn(values, shapes) if self.told else format_html('<p class="chart-empty">{}</p>', "—"),
+        )
+
+    def _summary(self) -> str:
+        if not self.told:
+            return _("No data for this time yet")
+        most = max(self.told)
+        if not most:
+            return _("Nothing in this time")
+        when = self.axis.names[self.told.index(most)]
+        facts = {"latest": self.shown(self.told[-1]), "most": self.shown(most), "when": when}
+        return _("Latest %(latest)s · most %(most)s (%(when)s)") % facts
+
+    def _drawn(self, values: Sequence[Number], shapes: SafeString) -> SafeString:
+        marks = self.marks(values)
+        return format_html(
+            '<div class="chart-plot"><div class="chart-scale" aria-hidden="true">{}</div>'
+            '<svg class="chart-canvas" role="img" aria-label="{}">{}{}{}</svg>'
+            '<svg class="chart-foot" aria-hidden="true">{}</svg></div>{}{}',
+            format_html_join("", "<span>{}</span>", ((scales.compact(mark),) for mark in reversed(marks))),
+            f"{self.title}. {self._summary()}.",
+            _grid(len(marks)),
+            shapes,
+            self._columns(),
+            self._labels(),
+            self._legend(),
+            self._table(),
+        )
+
+    def _columns(self) -> SafeString:
+        """Over each value an unseen column that says it under the mouse. For all others there is the table."""
+        slot = 100 / len(self.axis.names)
+        return format_html_join(
+            "",
+            '<rect class="chart-hit" x="{}%" width="{}%" height="100%"><title>{}</title></rect>',
+            (
+                (f"{place * slot:.3f}", f"{slot:.3f}", "\n".join((name, *self._said(place))))
+                for place, name in enumerate(self.axis.names)
+            ),
+        )
+
+    def _said(self, place: int) -> list[str]:
+        return [f"{one.label}: {self.shown(one.values[place])}" for one in self.series]
+
+    def _labels(self) -> SafeString:
+        slot = 100 / len(self.axis.names)
+        placed = ((f"{(place + 0.5) * slot:.2f}", text) for place, text in self.axis.labels)
+        return format_html_join("", '<text x="{}%" y="13" text-anchor="middle">{}</text>', placed)
+
+    def _legend(self) -> SafeString:
+        if len(self.series) < 2:
+            return NOTHING
+        rows = format_html_join(
+            "",
+            '<li class="chart-{}"><svg class="chart-key" aria-hidden="true" width="14" height="8">'
+            '<rect class="chart-bar" width="14" height="8" rx="2"></rect></svg>{}</li>',
+            ((one.tone, one.label) for one in self.series),
+        )
+        return format_html('<ul class="legend">{}</ul>', rows)
+
+    def _table(self) -> SafeString:
+        """The latest on top."""
+        names = list(enumerate(self.axis.names))
+        return format_html(
+            '<details class="chart-data"><summary>{}</summary><div class="table-box" tabindex="0" role="region" '
+            'aria-label="{}"><table class="table"><thead><tr><th scope="col">{}</th>{}</tr></thead>'
+            "<tbody>{}</tbody></table></div></details>",
+            _("As a table"),
+            self.title,
+            self.axis.head,
+            format_html_join("", '<th scope="col" class="num">{}</th>', ((one.label,) for one in self.series)),
+            format_html_join("", "{}", ((self._row(place, name),) for place, name in reversed(names))),
+        )
+
+    def _row(self, place: int, name: str) -> SafeString:
+        cells = ((self.shown(one.values[place]),) for one in self.series)
+        return format_html(
+            '<tr><th scope="row">{}</th>{}</tr>', name, format_html_join("", '<td class="num">{}</td>', cells)
+        )
 
 
 def _grid(count: int) -> SafeString:
-    heights = (f"{100 * place / (count - 1):.4g}%" for place in range(count))
-    return format_html_join("", '<line class="chart-grid" x2="100%" y1="{0}" y2="{0}"></line>', ((y,) for y in heights))
-
-
-def _columns(axis: _Axis, series: Sequence[Series], shown: Shown) -> SafeString:
-    """Over each value an unseen column that says it under the mouse. For all others there is the table."""
-    slot = 100 / len(axis.names)
-    return format_html_join(
-        "",
-        '<rect class="chart-hit" x="{}%" width="{}%" height="100%"><title>{}</title></rect>',
-        (
-            (f"{place * slot:.3f}", f"{slot:.3f}", f"{name}\n{_said(series, place, shown)}")
-            for place, name in enumerate(axis.names)
-        ),
-    )
-
-
-def _said(series: Sequence[Series], place: int, shown: Shown) -> str:
-    return "\n".join(f"{one.label}: {shown(one.values[place])}" for one in series)
-
-
-def _labels(axis: _Axis) -> SafeString:
-    slot = 100 / len(axis.names)
-    placed = (((place + 0.5) * slot, text) for place, text in axis.labels)
-    return format_html_join(
-        "",
-        '<text x="{}%" y="13" text-anchor="{}">{}</text>',
-        ((f"{x:.2f}", "start" if x < 5 else "end" if x > 95 else "middle", text) for x, text in placed),
-    )
-
-
-def _legend(series: Sequence[Series]) -> SafeString:
-    rows = format_html_join(
-        "",
-        '<li class="chart-{}"><svg class="chart-key" aria-hidden="true" width="14" height="8">'
-        '<rect class="chart-bar" width="14" height="8" rx="2"></rect></svg>{}</li>',
-        ((one.tone, one.label) for one in series),
-    )
-    return format_html('<ul class="legend">{}</ul>', rows)
-
-
-def _table(title: str, axis: _Axis, series: Sequence[Series], shown: Shown) -> SafeString:
-    head = format_html_join("", '<th scope="col" class="num">{}</th>', ((one.label,) for one in series))
-    rows = format_html_join(
-        "",
-        '<tr><th scope="row">{}</th>{}</tr>',
-        ((name, _cells(series, place, shown)) for place, name in reversed(list(enumerate(axis.names)))),
-    )
-    return format_html(
-        '<details class="chart-data"><summary>{}</summary><div class="table-box" tabindex="0" role="region" '
-        'aria-label="{}"><table class="table"><thead><tr><th scope="col">{}</th>{}</tr></thead>'
-        "<tbody>{}</tbody></table></div></details>",
-        _("Numbers"),
-        title,
-        axis.head,
-        head,
-        rows,
-    )
-
-
-def _cells(series: Sequence[Series], place: int, shown: Shown) -> SafeString:
-    return format_html_join("", '<td class="num">{}</td>', ((shown(one.values[place]),) for one in series))
+    heights = ((f"{100 * place / (count - 1):.4g}%",) for place in range(count))
+    return format_html_join("", '<line class="chart-grid" x2="100%" y1="{0}" y2="{0}"></line>', heights)

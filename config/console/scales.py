@@ -15,7 +15,7 @@ MOST_LABELS = 5  # beside each other there is no room for more on a phone
 WIDTH, HEIGHT = 1000, 100  # units of a path; it is stretched to the room there is
 _STEPS = (1, 2, 5, 10)
 _MINUTES = tuple(timedelta(minutes=minutes) for minutes in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440))
-_UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
 def ticks(most: Number, *, whole: bool = False) -> list[float]:
@@ -41,7 +41,7 @@ def compact(value: Number) -> str:
 
 def significant(value: Number) -> str:
     """Three digits of a measured value; of one from 100 on, the whole."""
-    if isinstance(value, int) or abs(value) >= 100:
+    if isinstance(value, int) or abs(float(value)) >= 100:
         return f"{round(value):,}"
     return f"{float(value):.3g}"
 

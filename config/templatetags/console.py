@@ -21,7 +21,11 @@ register = template.Library()
 
 NONE = "—"
 SHOWN = 200  # characters of a tenant's text, unless a page has room for more
-_UNSEEN = re.compile(r"[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]")
+# With halves of surrogate pairs, which JSON can bring in: no answer with one in it could be sent.
+_UNSEEN = re.compile(
+    r"[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff\ufff9-\ufffb"
+    r"\U000e0000-\U000e007f]"
+)
 
 
 def visible(text: object, most: int = SHOWN) -> str:
@@ -29,6 +33,9 @@ def visible(text: object, most: int = SHOWN) -> str:
     cut = str(text)
     cut = cut if len(cut) <= most else f"{cut[:most]}…"
     return _UNSEEN.sub(lambda found: "\N{OPEN BOX}" if found[0] in "\t\n\r" else f"⟨U+{ord(found[0]):04X}⟩", cut)
+
+
+register.filter("visible", visible)  # where no element may be: in a title, in an attribute
 
 
 @register.filter
@@ -45,8 +52,8 @@ def number(value: int | None) -> str:
 
 
 @register.filter
-def size(value: int | None) -> SafeString:
-    if value is None:
+def size(value: Any) -> SafeString:
+    if value in (None, ""):  # a template's word for what is not there
         return SafeString(NONE)
     return format_html(
         '<span title="{}">{}</span>', _("%(bytes)s bytes") % {"bytes": f"{value:,}"}, filesizeformat(value)

@@ -4,4 +4,5 @@ from files_app.console import files
 
 urlpatterns = [
     path("files", files.files, name="files"),
+    path("files/<str:public_id>/download", files.download, name="download_file"),
 ]

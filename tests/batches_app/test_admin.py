@@ -1,4 +1,4 @@
-"""Models and batches in the admin."""
+"""Models in the admin."""
 
 from decimal import Decimal
 from typing import Any
@@ -8,11 +8,10 @@ from django.test import Client
 from django.utils import timezone
 
 from batches_app import routing
-from batches_app.models import Batch, ServedModel
+from batches_app.models import ServedModel
 from billing_app.models import AuditEntry, Price
 from tests.factories import PriceFactory, ServedModelFactory
 from tests.operators import form_on, signed_in, url
-from tests.tenants import Tenant
 
 pytestmark = pytest.mark.django_db
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
@@ -72,16 +71,27 @@ def test_a_model_without_a_price_is_not_enabled() -> None:
     assert change(operator, model, is_enabled="on").status_code == 302
 
 
-def test_models_are_paused_and_enabled_with_an_entry_for_each() -> None:
+def test_models_are_disabled_and_enabled_with_an_entry_for_each() -> None:
     PriceFactory(model_name="m")
     model, operator = ServedModelFactory(name="m"), signed_in("operator")
-    for action, enabled in (("pause", False), ("pause", False), ("enable", True)):
+    for action, enabled in (("disable", False), ("disable", False), ("enable", True)):
         operator.post(url(ServedModel), {"action": action, "_selected_action": [model.pk]})
         assert ServedModel.objects.get(name="m").is_enabled is enabled
     assert [entry.changes for entry in AuditEntry.objects.order_by("id")] == [
         {"is_enabled": [True, False]},
         {"is_enabled": [False, True]},
     ]
+
+
+def test_a_model_that_is_paused_says_so_and_where_it_is_resumed() -> None:
+    model, operator = ServedModelFactory(paused_at=timezone.now()), signed_in("operator")
+    ServedModelFactory(name="kimi-k2")
+    listed = operator.get(url(ServedModel), {"state": "paused"}).content.decode()
+    assert "paused</span>" in listed
+    assert "kimi-k2" not in listed
+    assert (
+        f'"/console/models#model-{model.pk}"' in operator.get(url(ServedModel, f"{model.pk}/change/")).content.decode()
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,41 +153,3 @@ def test_the_list_shows_the_price_in_force_and_its_absence() -> None:
     page = signed_in("viewer").get(url(ServedModel)).content.decode()
     assert "0.15 / 0.6 USD" in page
     assert page.count("no price</span>") == 1
-
-
-# Batches
-
-
-def test_batches_are_cancelled_after_a_page_that_asks_why() -> None:
-    """B8 from the admin: what runs is cancelled, what has ended stays."""
-    tenant, operator = Tenant("acme"), signed_in("operator")
-    running, done = tenant.has_batch(status="in_progress"), tenant.has_batch(status="completed")
-    ticked = [running.pk, done.pk]
-    ask = operator.post(url(Batch), {"action": "cancel", "_selected_action": ticked})
-    assert Batch.objects.get(pk=running.pk).status == "in_progress"
-    unexplained = operator.post(url(Batch, "cancel/"), form_on(ask))
-    assert "This field is required" in unexplained.content.decode()
-    answer = operator.post(url(Batch, "cancel/"), form_on(ask, reason="runaway"), follow=True)
-    assert "is completed already" in answer.content.decode()
-    assert [Batch.objects.get(pk=pk).status for pk in ticked] == ["cancelling", "completed"]
-    entry = AuditEntry.objects.get()
-    assert (entry.action, entry.account, entry.reason) == ("batch.cancelled", "acme", "runaway")
-    assert entry.changes == {"status": ["in_progress", "cancelling"]}
-    operator.post(url(Batch, "cancel/"), form_on(ask, reason="once more"))
-    assert AuditEntry.objects.count() == 1
-
-
-def test_a_batch_links_to_its_account_ledger_and_files() -> None:
-    tenant = Tenant("acme")
-    file = tenant.has_file()
-    batch = tenant.has_batch(input_file_id=file.public_id, status="in_progress")
-    page = signed_in("operator").get(url(Batch, f"{batch.pk}/change/")).content.decode()
-    for address in (
-        f"/admin/billing_app/ledgerentry/?q={batch.public_id}",
-        f"/admin/files_app/storedfile/?q={file.public_id}",
-        f"/admin/billing_app/account/{tenant.account.pk}/change/",
-        f"/admin/batches_app/batch/cancel/?ids={batch.pk}",
-    ):
-        assert address in page
-    Batch.objects.update(status="completed", completed_at=timezone.now())
-    assert "batch/cancel/" not in signed_in(name="bo").get(url(Batch, f"{batch.pk}/change/")).content.decode()

@@ -5,9 +5,9 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from batches_app import lanes, queue
+from batches_app import lanes, queue, routing
 from batches_app.lanes import LeaseLost, Report
-from batches_app.models import Lane, Shard
+from batches_app.models import BatchEvent, Lane, Shard
 from batches_app.states import Status
 from tests.factories import AccountFactory, BatchFactory, LaneFactory, ShardFactory
 
@@ -73,7 +73,7 @@ def test_the_lanes_of_a_process_known_to_be_dead_are_freed_at_once(rung: list[ob
     shard = ShardFactory(model=lane.model)
     lanes.claim(_held(lane))
     lane.refresh_from_db()
-    lanes.free_lanes_of(lane.owner)
+    lanes.free_lanes_of(lane.owner, now=NOW)
     shard.refresh_from_db()
     assert shard.state == Shard.State.WAITING
     assert rung == [(queue.Job.RUN_LANE, {"once_per": ANY, "lane_id": lane.pk})]
@@ -86,7 +86,7 @@ def test_a_shard_of_a_stopped_batch_is_closed_when_it_is_freed() -> None:
     lanes.claim(held)
     shard.batch.status = Status.CANCELLING
     shard.batch.save()
-    lanes.release(held)
+    lanes.release(held, now=NOW)
     shard.refresh_from_db()
     assert shard.state == Shard.State.CLOSED
 
@@ -143,3 +143,89 @@ def test_a_busy_lane_gives_way_to_a_model_that_nobody_works_on() -> None:
     assert lanes.others_wait(lane.model_id)
     _held(other)
     assert not lanes.others_wait(lane.model_id)
+
+
+# ---- what is noted of batches
+
+
+def _events() -> list[tuple[str, str, str]]:
+    return list(BatchEvent.objects.values_list("kind", "lane", "owner"))
+
+
+def test_a_batch_whose_lane_died_says_so_once() -> None:
+    """However many of its shards the lane had; a batch with nothing on the lane has lost nothing."""
+    lane = LaneFactory()
+    batch = BatchFactory()
+    for _ in range(2):
+        ShardFactory(model=lane.model, batch=batch)
+    held = _held(lane)
+    owner = held.owner
+    assert lanes.claim(held)
+    assert lanes.claim(held)
+    ShardFactory(model=lane.model)
+    for _ in range(2):
+        lanes.free_dead(now=LATER)
+    assert _events() == [("lost", str(lane), owner)]
+    assert BatchEvent.objects.get().batch == batch
+    assert BatchEvent.objects.get().at == LATER
+
+
+def test_a_lane_that_another_takes_over_was_lost_by_its_last_holder() -> None:
+    lane = LaneFactory()
+    ShardFactory(model=lane.model)
+    lanes.claim(_held(lane))
+    Lane.objects.update(owner="elsewhere:1")
+    held = lanes.acquire(lane.pk, now=LATER)
+    assert held is not None
+    assert _events() == [("lost", str(lane), "elsewhere:1")]
+    assert Shard.objects.get().state == Shard.State.WAITING
+    assert held.owner != "elsewhere:1"
+
+
+def test_the_batches_of_a_process_known_to_be_dead_are_lost() -> None:
+    lane = LaneFactory()
+    ShardFactory(model=lane.model)
+    held = _held(lane)
+    lanes.claim(held)
+    lanes.free_lanes_of(held.owner, now=NOW)
+    assert _events() == [("lost", str(lane), held.owner)]
+
+
+def test_a_lane_that_is_given_back_releases_its_batches() -> None:
+    lane = LaneFactory()
+    shard = ShardFactory(model=lane.model)
+    held = _held(lane)
+    lanes.claim(held)
+    lanes.release(held, [shard.batch_id], now=NOW)
+    assert _events() == [("released", str(lane), held.owner)]
+    lanes.acquire(lane.pk, now=LATER)
+    assert len(_events()) == 1  # and nothing was lost
+
+
+def test_who_lost_the_lane_releases_nothing() -> None:
+    lane = LaneFactory()
+    shard = ShardFactory(model=lane.model)
+    held = _held(lane)
+    lanes.claim(held)
+    lanes.free_dead(now=LATER)
+    lanes.release(held, [shard.batch_id], now=LATER)
+    assert [kind for kind, *_ in _events()] == ["lost"]
+
+
+# ---- paused models
+
+
+def test_a_paused_model_is_left_alone_until_it_is_resumed(rung: list[object]) -> None:
+    """No lane of it is taken or woken, and nobody gives way to it."""
+    lane, other = LaneFactory(), LaneFactory()
+    ShardFactory(model=lane.model)
+    routing.pause(lane.model, now=NOW)
+    assert lanes.acquire(lane.pk, now=NOW) is None
+    assert lanes.ring_lanes(lane.model_id) == []
+    assert not lanes.models_with_waiting().exists()
+    assert not lanes.others_wait(other.model_id)
+    assert rung == []
+    routing.resume(lane.model, now=LATER)
+    assert rung == [(queue.Job.RUN_LANE, {"once_per": ANY, "lane_id": lane.pk})]
+    assert lanes.others_wait(other.model_id)
+    assert lanes.acquire(lane.pk, now=NOW) is not None

@@ -24,7 +24,7 @@ from batches_app import proof as batch_proof
 from batches_app.checkpoints import BatchFacts, LineResult, Window
 from batches_app.inspection import inspect
 from batches_app.lanes import HeldLane, LeaseLost, Report
-from batches_app.models import Batch, Lane, ServedModel, Shard
+from batches_app.models import Batch, ErrorGroup, Lane, ServedModel, Shard
 from batches_app.results import Outcome
 from batches_app.states import ENDING, TERMINAL, Status
 from batches_app.validation import validate
@@ -336,10 +336,18 @@ class Machine(RuleBasedStateMachine):
         assert bill.charged == charge(batch.used, batch.rates)
         assert bill.charged * 2 == bill.list_amount == list_amount(batch.used, batch.rates)
         assert batch.row.cost == bill.charged
+        self._check_errors(batch.row)
         if batch.row.status in TERMINAL:
             assert batch_proof.prove(batch.row).agrees
         if batch.row.status in (Status.VALIDATING, Status.FAILED):
             assert not Hold.objects.filter(batch_id=batch.row.public_id).exists()
+
+    def _check_errors(self, row: Batch) -> None:
+        """Every error line is in one group, at every moment; in the end also the requests that were never run."""
+        unrun = row.total - row.completed - row.failed if row.status in TERMINAL else 0
+        groups = dict(ErrorGroup.objects.filter(batch=row).values_list("code", "count"))
+        known = {"http_400": row.failed, f"batch_{row.status}": unrun}
+        assert groups == {code: count for code, count in known.items() if count}
 
 
 # Succeeded or not, and the tokens: None where the upstream told no usage.

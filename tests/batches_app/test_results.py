@@ -14,6 +14,8 @@ from batches_app.results import (
     ErrorCode,
     IndexEntry,
     Outcome,
+    custom_id_of,
+    error_of,
     examine,
     pack_index,
     read_usage,
@@ -176,6 +178,94 @@ def test_a_usable_answer_is_a_json_object_in_utf8(body: bytes, usable: bool) -> 
     """R1: success = a JSON object in UTF-8; half a surrogate pair, escaped, is still JSON."""
     assert usable_object(body) is usable
     assert examine(body)[0] is usable
+
+
+def failure(body: bytes, status: int = 400) -> tuple[str, str]:
+    return error_of(result_line("a", Outcome(status, None, body)))
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        (
+            b'{"error": {"code": "context_length_exceeded", "message": "Too long."}}',
+            " context_length_exceeded",
+            "Too long.",
+        ),
+        (b'{"error": {"code": null, "message": "No."}}', "", "No."),
+        (b'{"error": {"code": 400, "message": "No."}}', "", "No."),
+        (b'{"error": {"code": "400", "message": "No."}}', "", "No."),
+        (b'{"error": {"code": "a b", "message": "No."}}', "", "No."),
+        (b'{"error": {"code": "%b"}}' % (b"x" * 65), "", '{"error": {"code": "%s"}}' % ("x" * 65)),
+        (b'{"error": "Model not loaded."}', "", "Model not loaded."),
+        (b'{"object": "error", "message": "No.", "code": 40001}', "", "No."),
+        (b'{"detail": "Not Found"}', "", "Not Found"),
+        (b'{"detail": [{"loc": 1}]}', "", '{"detail": [{"loc": 1}]}'),
+        (b"<html>nginx", "", "<html>nginx"),
+        (b"", "", ""),
+        (b"[1]", "", "[1]"),
+        (b'{"error": {"message": "a\\u0000b\\ud800"}}', "", "a\ufffdb?"),
+    ],
+)
+def test_an_http_failure_is_named_by_its_status_and_the_upstreams_code(body: bytes, code: str, message: str) -> None:
+    """Where the code is short and plain: what anybody may put there is not to be a name."""
+    assert failure(body) == (f"http_400{code}", message)
+
+
+def test_a_large_body_is_not_looked_into() -> None:
+    """It would take many times its size in memory."""
+    body = b'{"error": {"code": "no", "message": "%b"}}' % (b"x" * 300_000)
+    assert failure(body) == ("http_400", body[:MAX_TEXT_BYTES].decode())
+
+
+def test_an_error_without_an_answer_is_named_by_its_own_code() -> None:
+    line = result_line("a", Outcome(200, "r", b"{", ErrorCode.TIMEOUT, 'Late "answer".'))
+    assert error_of(line) == ("timeout", 'Late "answer".')
+
+
+CLEVER = '", "response": {"status_code": 599, "request_id": "", "body": {}}, "error": null}'
+
+
+def test_a_custom_id_that_looks_like_a_response_is_none() -> None:
+    line = result_line(CLEVER, Outcome(400, CLEVER, b'{"error": {"code": "no"}}'))
+    assert error_of(line)[0] == "http_400 no"
+    assert custom_id_of(line) == CLEVER
+
+
+def test_a_line_from_elsewhere_is_named_too() -> None:
+    """To fail would lose a result for the sake of its label."""
+    assert error_of(b"{}\n\0") == ("unknown", "{}\n\ufffd")
+    assert custom_id_of(b"{}\n") == ""
+
+
+bodies = st.one_of(
+    st.binary(),
+    st.builds(lambda value: json.dumps(value).encode(), values),
+    st.builds(lambda value: json.dumps({"error": value}, ensure_ascii=False).encode(errors="replace"), values),
+    st.builds(lambda depth: b'{"error":' * depth + b"1" + b"}" * depth, st.integers(900, 1100)),
+    st.builds(lambda depth: b"[" * depth + b"]" * depth, st.integers(900, 1100)),
+)
+
+
+@given(
+    st.text(st.characters()),
+    st.integers(300, 999),
+    st.none() | st.text(),
+    bodies,
+    st.sampled_from([None, "timeout", "x" * 200]),
+    st.none() | st.text(),
+)
+def test_the_error_of_a_line_is_always_found_and_can_be_stored(
+    custom_id: str, status: int, request_id: str | None, body: bytes, code: str | None, message: str | None
+) -> None:
+    """Whatever was sent and answered; in UTF-8, without NUL, which PostgreSQL refuses."""
+    line = result_line(custom_id, Outcome(status, request_id, body, code, message))
+    name, said = error_of(line)
+    assert name.startswith(f"http_{status}" if code is None else code[:100])
+    assert len(name) <= 100
+    assert "\0" not in name + said
+    (name + said).encode()
+    assert custom_id_of(line) == custom_id.encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
 CHAT = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}

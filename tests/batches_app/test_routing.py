@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from batches_app import routing
+from batches_app import queue, routing
 from batches_app.models import Lane, ServedModel
 from batches_app.routing import BuiltinModel, Route, cut_lanes, serve
 from billing_app import prices
@@ -124,3 +124,37 @@ def test_permits_add_up_as_even_as_can_be_whatever_they_were_before(settings: An
         assert max(in_use) <= most
         assert max(in_use) - min(in_use) <= 1
         assert len(in_use) == -(-concurrency // most)
+
+
+def _state(model: ServedModel) -> datetime | None:
+    return ServedModel.objects.get(pk=model.pk).paused_at
+
+
+def test_a_model_is_paused_once_and_resumed_once() -> None:
+    """Of two operators who do the same, the second changes nothing, and is told so."""
+    model, _ = serve("m", ROUTE, RATES, now=NOW)
+    assert [routing.pause(model, now=moment) for moment in (NOW, LATER)] == [True, False]
+    assert _state(model) == NOW
+    assert [routing.resume(model, now=LATER) for _ in range(2)] == [True, False]
+    assert _state(model) is None
+
+
+def test_a_model_stays_paused_when_its_route_is_set_again() -> None:
+    model, _ = serve("m", ROUTE, RATES, now=NOW)
+    routing.pause(model, now=NOW)
+    serve("m", ROUTE, RATES, now=LATER)
+    assert _state(model) == NOW
+
+
+def test_asking_for_a_probe_rings_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    rung: list[object] = []
+    monkeypatch.setattr(queue, "ring", lambda job, **facts: rung.append((job, facts)))
+    model, _ = serve("m", ROUTE, RATES, now=NOW)
+    assert not routing.unanswered_probes().exists()
+    assert routing.ask_probe(model, now=NOW)
+    assert rung == [(queue.Job.PROBE, {"once_per": str(model.pk), "model_id": model.pk})]
+    assert routing.unanswered_probes().get() == model
+    ServedModel.objects.filter(pk=model.pk).update(probed_at=LATER)
+    assert not routing.unanswered_probes().exists()
+    routing.ask_probe(model, now=LATER + timedelta(seconds=1))
+    assert routing.unanswered_probes().get() == model

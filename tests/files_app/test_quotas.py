@@ -202,7 +202,7 @@ def test_a_file_that_is_too_large_gives_its_room_back(owner: Tenant, disk: Disk,
 
 
 @pytest.mark.parametrize(("error", "status"), [(RuntimeError, 500), (OperationalError, 503)])
-@pytest.mark.parametrize("place", ["files_app.uploads._insert", "files_app.blobs.write"])
+@pytest.mark.parametrize("place", ["files_app.uploads.insert", "files_app.blobs.write"])
 def test_a_fault_of_ours_gives_the_room_back(
     owner: Tenant, disk: Disk, place: str, error: type[Exception], status: int
 ) -> None:

@@ -1,13 +1,16 @@
 """Whatever dies, whenever: every custom_id ends in exactly one result line, every success is billed once."""
 
+import json
 import random
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import redis
 
+from batches_app.results import error_of
 from tests.fake_upstream import FakeUpstream
 from tests.stack import Stack, assert_whole, chat_input, completed, start_batch, wait_for
 
@@ -36,6 +39,40 @@ def test_a_lane_killed_at_20_random_moments_loses_and_repeats_nothing(stack: Sta
     assert batch.request_counts.completed == 20_000
     assert_whole(stack, client, batch, [str(n) for n in range(20_000)])
     assert 0 < _resent(upstream) <= kills * (WINDOW + PERMITS)
+
+
+SEEN = """
+import json
+from batches_app.models import BatchEvent, ErrorGroup, LaneMinute
+groups = dict(ErrorGroup.objects.filter(batch__public_id="{id}").values_list("code", "count"))
+minutes = [sum(LaneMinute.objects.values_list(name, flat=True)) for name in ("completed", "failed")]
+events = list(BatchEvent.objects.order_by("pk").values_list("kind", flat=True))
+print(json.dumps([groups, minutes, events]))
+"""
+
+
+def test_what_operators_see_stays_right_whatever_is_killed(stack: Stack, upstream: FakeUpstream) -> None:
+    """Error groups, minutes and events commit with the results they tell of, or not at all."""
+    upstream.control.set(latency_ms=50)
+    upstream.control.set(match="5 hello", status=400)
+    stack.serve(upstream.url)
+    client = stack.new_client()
+    batch = wait_for(client, start_batch(client, chat_input(6000)), "in_progress")
+    chance = random.Random(2)
+    kills = 0
+    while kills < 4:
+        time.sleep(chance.uniform(0.3, 1.0))
+        for horse in stack.lane_horses():
+            horse.send_signal(signal.SIGKILL)
+            kills += 1
+    batch = wait_for(client, batch, seconds=120)
+    errors = Counter(error_of(line)[0] for line in client.files.content(batch.error_file_id).content.splitlines())
+    assert errors.total() == batch.request_counts.failed == 600
+    groups, minutes, events = json.loads(stack.shell(SEEN.format(id=batch.id)))
+    assert groups == errors
+    assert minutes == [5400, 600]
+    assert (events[0], events[-1]) == ("claimed", "released")
+    assert 0 < events.count("lost") <= kills  # who dies before the first claim loses nothing
 
 
 def test_a_worker_killed_with_its_work_horse_is_replaced(stack: Stack, upstream: FakeUpstream) -> None:

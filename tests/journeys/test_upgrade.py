@@ -32,11 +32,13 @@ from django.contrib.auth.models import Group
 balance, use = Balance.objects.get(), StorageUse.objects.get()
 print(balance.available, balance.held, use.files, use.bytes, Group.objects.count())
 print(*(f"{spend.month}: {spend.amount:f}" for spend in MonthlySpend.objects.order_by("month")))
+used = DailyUsage.objects.order_by("day").values_list("day", "requests", "input_tokens", "output_tokens", "price")
+print(*(" ".join(map(str, row)) for row in used), sep=", ")
 """
 
 
 def test_an_installation_with_data_is_migrated(tmp_path: Path) -> None:
-    """Its usage is in the ledger and the balance, its files are counted, and its roles are there."""
+    """Its usage is in the ledger, the balance and by day, its files are counted, and its roles are there."""
     environment = os.environ | {"DATA_DIR": str(tmp_path), "DJANGO_SETTINGS_MODULE": "config.settings"}
     environment.pop("DATABASE_URL", None)
 
@@ -52,7 +54,8 @@ def test_an_installation_with_data_is_migrated(tmp_path: Path) -> None:
         database.executescript(DATA)
     database.close()
     manage("migrate", "-v", "0")
-    standing, spends = manage("shell", "-v", "0", "-c", ASK).splitlines()
+    standing, spends, days = manage("shell", "-v", "0", "-c", ASK).splitlines()
     assert standing == "-0.250000000000001 0 1 100 4"
     assert spends == "2026-10: 0.25 2026-11: 0.000000000000001"
+    assert days == "2026-10-31 3 10 5 9, 2026-11-01 1 10 5 9"
     manage("check", "--database", "default")

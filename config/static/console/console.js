@@ -129,6 +129,10 @@
     keys[event.key]();
   });
 
+  /* Who began to select or to type while the answer was on its way is not to lose it */
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.target.dataset.live && busy(event.detail.target)) event.detail.shouldSwap = false;
+  });
   document.addEventListener("htmx:afterSwap", (event) => equip(event.target));
   equip(document);
 })();

@@ -171,6 +171,35 @@ def test_a_probe_that_was_aborted_is_not_waited_for() -> None:
     assert pacer.allowance(11.0, 0) == 1
 
 
+def test_who_asks_need_not_wait_for_the_next_probe() -> None:
+    """An operator who has mended the upstream. Whether it is mended, the probe says."""
+    pacer = Pacer(8, steady)
+    for now in (10.0, 20.0, 30.0, 40.0, 50.0, 60.0):
+        pacer.out(now, now - 0.1, "refused")
+    assert pacer.allowance(61.0, 0) == 0
+    pacer.probe_now(61.0)
+    assert pacer.allowance(61.0, 0) == 1
+    assert (pacer.paused_since, pacer.reason) == (10.0, "refused")
+    pacer.sent()
+    pacer.probe_now(61.1)
+    assert pacer.allowance(61.1, 1) == 0  # one at a time all the same
+    pacer.out(61.2, 61.0, "refused")
+    assert pacer.next_at(61.2) == 61.2 + 30.0
+
+
+def test_who_asks_need_not_wait_out_a_throttling() -> None:
+    pacer = Pacer(8, steady)
+    pacer.pushed_back(10.0, 9.0, 600.0, "429")
+    pacer.probe_now(11.0)
+    assert pacer.allowance(11.0, 0) == 4
+
+
+def test_asking_where_nothing_waits_changes_nothing() -> None:
+    pacer = working(8)
+    pacer.probe_now(11.0)
+    assert (pacer.allowance(10.0, 0), pacer.next_at(10.0)) == (8, None)
+
+
 def test_news_from_before_the_pause_is_old() -> None:
     pacer = Pacer(8, steady)
     pacer.out(10.0, 9.0, "refused")

@@ -270,14 +270,14 @@ def test_idempotency_after_deletion(owner: Tenant, disk: Disk) -> None:
 
 def test_failure_before_the_row(owner: Tenant, disk: Disk) -> None:
     """F8: when the row cannot be written, the bytes go too."""
-    with patch("files_app.uploads._insert", side_effect=RuntimeError):
+    with patch("files_app.uploads.insert", side_effect=RuntimeError):
         error_of(owner.upload(), 500)
     assert disk() == []
 
 
 def test_failure_of_unknown_outcome(owner: Tenant, disk: Disk) -> None:
     """A database that went away may have committed: its file's bytes are left for the sweep to judge."""
-    with patch("files_app.uploads._insert", side_effect=OperationalError):
+    with patch("files_app.uploads.insert", side_effect=OperationalError):
         error_of(owner.upload(), 503)
     assert len(disk()) == 1
 

@@ -1,0 +1,99 @@
+"""Why a batch waits, in sentences."""
+
+from collections.abc import Callable
+
+from django.utils.formats import date_format
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from batches_app.waiting import Cause, Reason
+from config.templatetags.console import visible
+
+
+def sentence(reason: Reason) -> str:
+    return _SENTENCES[reason.cause](reason)
+
+
+def _validation_waits(reason: Reason) -> str:
+    return _("Its input file waits to be checked: no control worker is free, since %(time)s.") % _time(reason)
+
+
+def _validating(reason: Reason) -> str:
+    return _("Its input file is being checked, line by line.")
+
+
+def _paused(reason: Reason) -> str:
+    return _("Its model is paused by an operator since %(time)s. Nothing is sent until it is resumed.") % _time(reason)
+
+
+def _down(reason: Reason) -> str:
+    said = _time(reason) | {"said": visible(reason.said, 160)}
+    return _("The upstream is away since %(time)s: %(said)s. It is probed until it is back; no line is lost.") % said
+
+
+def _throttled(reason: Reason) -> str:
+    numbers = {"limit": f"{reason.number:,}", "most": f"{reason.most:,}", "said": visible(reason.said, 160)}
+    if reason.said:
+        return _("The upstream throttles (%(said)s): %(limit)s of %(most)s requests at once are allowed now.") % numbers
+    return _("The upstream throttled: %(limit)s of %(most)s requests at once are allowed now, and more bit by bit.") % (
+        numbers
+    )
+
+
+def _no_lane(reason: Reason) -> str:
+    return _("Its requests are ready, and no lane worker is free to send them.")
+
+
+def _ahead(reason: Reason) -> str:
+    text = ngettext(
+        "%(n)s batch of this account has an earlier deadline and goes first.",
+        "%(n)s batches of this account have an earlier deadline and go first.",
+        reason.number,
+    )
+    return text % {"n": f"{reason.number:,}"}
+
+
+def _shared(reason: Reason) -> str:
+    text = ngettext(
+        "The model is shared with %(n)s other account; each has its share in turn.",
+        "The model is shared with %(n)s other accounts; each has its share in turn.",
+        reason.number,
+    )
+    return text % {"n": f"{reason.number:,}"}
+
+
+def _full(reason: Reason) -> str:
+    return _("The model is at its limit of %(most)s requests in flight.") % {"most": f"{reason.most:,}"}
+
+
+def _last_answers(reason: Reason) -> str:
+    return _("Nothing more is sent. Requests that are in flight have a few seconds to come back.")
+
+
+def _merge_waits(reason: Reason) -> str:
+    return _("Its result files wait to be written: no control worker is free, since %(time)s.") % _time(reason)
+
+
+def _merging(reason: Reason) -> str:
+    return _("Its result files are being written.")
+
+
+_SENTENCES: dict[Cause, Callable[[Reason], str]] = {
+    Cause.VALIDATION_WAITS: _validation_waits,
+    Cause.VALIDATING: _validating,
+    Cause.PAUSED: _paused,
+    Cause.UPSTREAM_DOWN: _down,
+    Cause.THROTTLED: _throttled,
+    Cause.NO_LANE: _no_lane,
+    Cause.AHEAD: _ahead,
+    Cause.SHARED: _shared,
+    Cause.FULL: _full,
+    Cause.LAST_ANSWERS: _last_answers,
+    Cause.MERGE_WAITS: _merge_waits,
+    Cause.MERGING: _merging,
+}
+
+
+def _time(reason: Reason) -> dict[str, str]:
+    return {"time": date_format(localtime(reason.since), "Y-m-d H:i:s") if reason.since else "?"}

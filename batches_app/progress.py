@@ -1,0 +1,35 @@
+"""How fast batches get on, and when they will be done."""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+from django.db.models import Sum
+from django.db.models.functions import Length
+
+from batches_app import results
+from batches_app.models import Batch, Checkpoint
+from batches_app.states import Status
+
+WINDOW = timedelta(minutes=2)
+FORESEEABLE = timedelta(days=365)
+
+
+def rates(batch_ids: Collection[int], *, now: datetime) -> dict[int, float]:
+    """Lines a second over the last two minutes, or since the batch began; none for a batch that got nowhere."""
+    recent = Checkpoint.objects.filter(batch__in=batch_ids, created_at__gte=now - WINDOW).order_by()
+    sums = recent.values_list("batch", "batch__in_progress_at").annotate(size=Sum(Length("index")))
+    return {batch: size / results.ENTRY_BYTES / _seconds(begun, now) for batch, begun, size in sums}
+
+
+def _seconds(begun: datetime | None, now: datetime) -> float:
+    # A second at least: the first checkpoint of a batch is no measure of its speed.
+    return max(1.0, min(WINDOW, now - (begun or now - WINDOW)).total_seconds())
+
+
+def eta(batch: Batch, rate: float, *, now: datetime) -> datetime | None:
+    """When the last line will have its result at this speed; None where nobody can tell."""
+    left = batch.total - batch.completed - batch.failed
+    if batch.status != Status.IN_PROGRESS or rate <= 0:
+        return None
+    needed = timedelta(seconds=left / rate) if left / rate < FORESEEABLE.total_seconds() else FORESEEABLE
+    return now + needed if needed < FORESEEABLE else None

@@ -1,0 +1,125 @@
+"""The filters of the audit log, as its address has them:
+
+q         part of what an entry is about, or of why
+actor     who, exactly
+what      the kind of thing that was acted on: batch, key …
+account   the name, exactly, as it was then
+from, to  2026-11-20, 2026-11-20 14:30, or 24h: ago
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db.models import Q, QuerySet
+from django.http import QueryDict
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from billing_app.models import AuditEntry
+from config.console import keyset
+from config.console.filtering import FilterForm, Moment, MomentField, part_of
+from config.console.keyset import Place, Sort
+
+ORDER = Sort("created_at", descending=True)
+# An entry's action begins with one of them and a dot.
+NOUNS: dict[str, Promise | str] = {
+    "account": _("Accounts"),
+    "key": _("API keys"),
+    "batch": _("Batches"),
+    "contents": _("Contents of tenants"),
+    "adjustment": _("Corrections of balances"),
+    "credit": _("Credit"),
+    "file": _("Files"),
+    "model": _("Models"),
+    "operation": _("Operations"),
+    "operator": _("Operators"),
+    "price": _("Prices"),
+    "group": _("Roles"),
+    "rq": _("Queues"),
+}
+PAGING = ("after", "before")
+
+
+class TrailFilters(FilterForm):
+    q = forms.CharField(label=_("On what, or why"), required=False, max_length=200)
+    actor = forms.CharField(label=_("Who"), required=False, max_length=150)
+    what = forms.ChoiceField(label=_("What"), required=False, choices=[("", _("Any")), *NOUNS.items()])
+    account = forms.CharField(label=_("Account"), required=False, max_length=100)
+    after = forms.CharField(required=False, max_length=200)
+    before = forms.CharField(required=False, max_length=200)
+    place = Place()
+
+    def __init__(self, params: QueryDict) -> None:
+        super().__init__(params)
+        # Not declared above: `from` is no name for Python.
+        self.fields["from"] = MomentField(label=_("From"), required=False)
+        self.fields["to"] = MomentField(label=_("To"), required=False, whole_day=True)
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean()
+        after, before = given.get("after"), given.get("before")
+        if after and before:
+            raise ValidationError(_("“after” and “before” do not go together."))
+        if after or before:
+            self.place = _place(str(after or before), backwards=bool(before))
+        return given
+
+    def chosen(self, *, now: datetime) -> QuerySet[AuditEntry]:
+        return AuditEntry.objects.filter(*self._conditions(now))
+
+    def _conditions(self, now: datetime) -> Iterator[Q]:
+        given = self.cleaned_data
+        if text := given["q"]:
+            yield part_of("target", text) | part_of("reason", text)
+        if noun := given["what"]:
+            yield Q(action__startswith=f"{noun}.")
+        for name in ("actor", "account"):
+            if value := given[name]:
+                yield Q(**{name: value})
+        if since := given["from"]:
+            yield Q(created_at__gte=_moment(since, now))
+        if until := given["to"]:
+            yield Q(created_at__lt=_moment(until, now))
+
+
+def _place(cursor: str, *, backwards: bool) -> Place:
+    try:
+        return keyset.place(cursor, ORDER, AuditEntry, backwards=backwards)
+    except keyset.BadCursor:
+        raise ValidationError(_("There is no such page.")) from None
+
+
+def _moment(given: Moment, now: datetime) -> datetime:
+    return now - given if isinstance(given, timedelta) else given
+
+
+class Chip(NamedTuple):
+    """A filter that is in force, and the address without it."""
+
+    label: Promise | str
+    value: object
+    without: str
+
+
+def chips(filters: TrailFilters) -> list[Chip]:
+    return [
+        Chip(filters[name].label, NOUNS.get(value, value) if name == "what" else value, _without(filters.data, name))
+        for name, value in filters.data.items()
+        if value and name not in PAGING
+    ]
+
+
+def first_page(params: QueryDict) -> QueryDict:
+    others = params.copy()
+    for name in PAGING:
+        others.pop(name, None)
+    return others
+
+
+def _without(params: Any, name: str) -> str:
+    others = first_page(params)
+    others.pop(name, None)
+    return others.urlencode()

@@ -1,0 +1,95 @@
+"""Filters as a page's address has them.
+
+Whatever else the address has, a wrong value, a name that the page does not know, the same name twice, is an error
+that is shown: a list that looks filtered and is not would be trusted.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db.models import Q
+from django.http import QueryDict
+from django.utils import timezone
+from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.translation import gettext_lazy as _
+
+YEARS = range(1971, 9999)  # the first and the last that a database knows overflow when they are moved to UTC
+_SPAN = re.compile(r"(\d{1,5})([mhd])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+Moment = datetime | timedelta
+
+
+class FilterForm(forms.Form):
+    def clean(self) -> dict[str, Any]:
+        for name in self.data:
+            if name not in self.fields:
+                raise ValidationError(_("There is no filter “%(name)s”."), params={"name": name[:50]})
+            if len(self.data.getlist(name)) > 1:  # type: ignore[attr-defined]  # a QueryDict
+                raise ValidationError(_("“%(name)s” is given more than once."), params={"name": name})
+        return self.cleaned_data
+
+
+def problems_of(form: forms.BaseForm) -> list[str]:
+    """What is wrong, in sentences; of a field with its name before."""
+    return [
+        str(message) if name == "__all__" else f"{form[name].label}: {message}"
+        for name, messages in form.errors.items()
+        for message in messages
+    ]
+
+
+def without_blanks(params: QueryDict, known: Iterable[str]) -> QueryDict:
+    """What a form leaves empty is not what an address is about that is passed on."""
+    others = params.copy()
+    for name in known:
+        others.setlist(name, [value for value in params.getlist(name) if value])
+    return others
+
+
+def part_of(column: str, text: str) -> Q:
+    """Texts in which this one occurs. The index of trigrams has no use for less than three letters in a row: those are
+    looked for at the beginning only."""
+    part = re.search(r"[^\W_]{3}", text)
+    return Q(**{f"{column}__icontains" if part else f"{column}__istartswith": text})
+
+
+class MomentField(forms.CharField):
+    """2026-11-20, 2026-11-20 14:30 (in the viewer's zone, unless it has one of its own), or a span from now: 30m, 24h,
+    7d. A span stays one, so that an address that was kept means the same tomorrow."""
+
+    default_error_messages = {
+        "invalid": _("Write a date (2026-11-20), a time (2026-11-20 14:30) or a span from now (30m, 24h, 7d).")
+    }
+
+    def __init__(self, *, whole_day: bool = False, **options: Any) -> None:
+        """`whole_day`: a date stands for the end of its day, not for the beginning."""
+        super().__init__(max_length=40, **options)
+        self._whole_day = whole_day
+
+    def clean(self, value: Any) -> Moment | None:
+        text = super().clean(value)
+        if not text:
+            return None
+        if span := _SPAN.fullmatch(text):
+            return timedelta(**{_UNITS[span[2]]: int(span[1])})
+        try:
+            moment = self._moment(text)
+        except (ValueError, OverflowError):
+            moment = None
+        if moment is None or moment.year not in YEARS:
+            raise ValidationError(self.error_messages["invalid"], code="invalid")
+        return moment
+
+    def _moment(self, text: str) -> datetime | None:
+        if day := parse_date(text):
+            return self._midnight(day)
+        moment = parse_datetime(text)
+        return timezone.make_aware(moment) if moment and timezone.is_naive(moment) else moment
+
+    def _midnight(self, day: date) -> datetime:
+        return timezone.make_aware(datetime.combine(day + timedelta(days=self._whole_day), time.min))

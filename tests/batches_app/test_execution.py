@@ -1,0 +1,260 @@
+"""One lane's run against a scripted upstream: what operators may do to it, and what they see of it."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from batches_app import connecting, execution, lanes, lifecycle, queue, routing
+from batches_app.execution import LaneRun
+from batches_app.models import Batch, BatchEvent, ErrorGroup, Lane, LaneMinute, Shard
+from batches_app.states import Status
+from batches_app.upstream.client import Answer, Fault
+from tests.factories import BatchFactory, LaneFactory, ShardFactory
+from tests.stack import request_line
+from tests.tenants import Tenant
+
+pytestmark = pytest.mark.django_db
+GOOD = b'{"usage": {"prompt_tokens": 10, "completion_tokens": 3}}'
+LINES = 6
+
+
+@pytest.fixture(autouse=True)
+def _at_every_turn(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.FLUSH_INTERVAL = 0.0
+    monkeypatch.setattr(queue, "ring", lambda *_, **__: queue.Bell())
+
+
+class Upstream:
+    """A Transport. At each poll the next of `moments` happens; what it returns answers everything in flight, and
+    nothing at all is a good answer. False: none is given yet."""
+
+    def __init__(self, *moments: Callable[[], Any]) -> None:
+        self.sent: list[int] = []
+        self._moments = list(moments)
+        self._waiting: list[tuple[Any, float]] = []
+        self._polls = 0
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._waiting)
+
+    def send(self, tag: Any, endpoint: str, body: bytes, stream: bool) -> None:
+        self.sent.append(tag.line.number)
+        self._waiting.append((tag, time.monotonic()))
+
+    def poll(self, timeout: float) -> list[Answer]:
+        self._polls += 1
+        assert self._polls < 5000, "The lane waits for ever."
+        time.sleep(min(timeout, 0.001))
+        said = self._moments.pop(0)() if self._moments else None
+        if said is False:
+            return []
+        waiting, self._waiting = self._waiting, []
+        return [_answer(tag, started, **(said or {})) for tag, started in waiting]
+
+    def abort(self, doomed: Callable[[Any], bool]) -> list[Any]:
+        tags = [tag for tag, _ in self._waiting if doomed(tag)]
+        self._waiting = [(tag, started) for tag, started in self._waiting if tag not in tags]
+        return tags
+
+    def close(self) -> None:
+        self._waiting.clear()
+
+
+def _answer(tag: Any, started: float, status: int = 200, body: bytes = GOOD, **facts: Any) -> Answer:
+    shape = {"content_type": "", "retry_after": None, "request_id": None, "fault": None, "message": "So it says."}
+    return Answer(tag, status, body, started=started, seconds=0.07, **(shape | facts))
+
+
+@pytest.fixture
+def lane() -> Lane:
+    made: Lane = LaneFactory(permits=2)
+    return made
+
+
+@pytest.fixture
+def batch(lane: Lane) -> Batch:
+    """Of six lines in three shards."""
+    tenant = Tenant("acme")
+    lines = [request_line(str(number), "hi").encode() + b"\n" for number in range(1, LINES + 1)]
+    file = tenant.has_file(b"".join(lines))
+    row: Batch = BatchFactory(account=tenant.account, source=file, input_file_id=file.public_id, total=LINES)
+    offset = 0
+    for first in range(0, LINES, 2):
+        size = len(lines[first]) + len(lines[first + 1])
+        ShardFactory(
+            batch=row,
+            model=lane.model,
+            first_line=first + 1,
+            last_line=first + 2,
+            requests=2,
+            offset=offset,
+            size=size,
+        )
+        offset += size
+    return row
+
+
+def _run(lane: Lane, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connecting, "transport", lambda _model: upstream)
+    execution.run_lane(lane.pk)
+
+
+def _events() -> list[str]:
+    return list(BatchEvent.objects.values_list("kind", flat=True))
+
+
+def test_a_run_is_noted_once_for_each_batch(lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many shards it claims, and though it leaves the batch before its own end."""
+    upstream = Upstream()
+    _run(lane, upstream, monkeypatch)
+    assert sorted(upstream.sent) == [1, 2, 3, 4, 5, 6]
+    events = BatchEvent.objects.values_list("batch", "kind", "lane", "owner")
+    owner = BatchEvent.objects.values_list("owner", flat=True)[0]
+    assert owner
+    assert list(events) == [
+        (batch.pk, "claimed", str(lane), owner),
+        (batch.pk, "released", str(lane), owner),
+    ]
+
+
+def test_the_minutes_tell_what_a_run_did(lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answer counts, also of a line that is sent again; each line counts once."""
+    wrong = b'{"error": {"code": "too_long"}}'
+    upstream = Upstream(lambda: {"status": 400, "body": wrong}, lambda: {"status": 500}, lambda: {"status": 429})
+    _run(lane, upstream, monkeypatch)
+    rows = LaneMinute.objects.all()  # two, where the clock has just turned
+    sums = {name: sum(getattr(row, name) for row in rows) for name in ("completed", "failed", "answers")}
+    assert sums == {"completed": 4, "failed": 2, "answers": len(upstream.sent)}
+    assert sum(row.input_tokens for row in rows) == 40
+    assert sum(row.output_tokens for row in rows) == 12
+    assert sum(row.faults for row in rows) == sum(row.throttled for row in rows) == 2
+    assert sum(sum(row.latency) for row in rows) == 4
+    assert {(row.model_id, row.lane_id) for row in rows} == {(lane.model_id, lane.pk)}
+    assert list(ErrorGroup.objects.values_list("code", "count")) == [("http_400 too_long", 2)]
+
+
+def test_a_paused_model_gets_nothing_more_and_finishes_what_is_in_flight(
+    lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def pause() -> None:
+        routing.pause(lane.model, now=timezone.now())
+
+    upstream = Upstream(pause)
+    _run(lane, upstream, monkeypatch)
+    batch.refresh_from_db()
+    assert len(upstream.sent) == batch.completed == 2
+    assert batch.status == Status.IN_PROGRESS
+    assert not Shard.objects.filter(state=Shard.State.RUNNING).exists()
+    assert _events() == ["claimed", "released"]
+    lane.refresh_from_db()
+    assert lane.lease_expires_at is None
+
+
+def test_a_model_that_was_paused_first_gets_nothing_at_all(
+    lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the lease and the first line."""
+    upstream = Upstream()
+    held = lanes.acquire(lane.pk, now=timezone.now())
+    assert held is not None
+    routing.pause(lane.model, now=timezone.now())
+    LaneRun(held, lane.model, 2, upstream).work()
+    assert upstream.sent == []
+
+
+def test_a_model_resumed_before_its_lane_came_to_an_end_goes_on_in_it(
+    lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long request in flight would else keep the lane, with all its permits, idle until it is answered."""
+
+    def pause() -> bool:
+        routing.pause(lane.model, now=timezone.now())
+        return False
+
+    def resume() -> bool:
+        assert len(upstream.sent) == 2
+        routing.resume(lane.model, now=timezone.now())
+        return False
+
+    upstream = Upstream(pause, lambda: False, resume)
+    _run(lane, upstream, monkeypatch)
+    batch.refresh_from_db()
+    assert batch.completed == LINES
+    assert _events() == ["claimed", "released"]
+
+
+def test_a_batch_can_be_cancelled_while_its_model_is_paused(
+    lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while requests are in flight that were sent before the pause."""
+
+    def pause() -> bool:
+        routing.pause(lane.model, now=timezone.now())
+        return False
+
+    def cancel() -> bool:
+        lifecycle.cancel(batch, now=timezone.now())
+        return False
+
+    _run(lane, Upstream(pause, cancel), monkeypatch)
+    batch.refresh_from_db()
+    assert (batch.status, batch.completed) == (Status.CANCELLING, 2)
+    assert set(Shard.objects.values_list("state", flat=True)) == {Shard.State.DONE, Shard.State.CLOSED}
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [{"status": 429, "retry_after": "600"}, {"status": 0, "body": b"", "fault": Fault.CONNECT}],
+    ids=["throttled", "down"],
+)
+def test_a_lane_that_waits_tries_at_once_when_an_operator_asks(
+    lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch, trouble: dict[str, Any]
+) -> None:
+    """Here it would wait for minutes."""
+    monkeypatch.setattr("batches_app.upstream.pacing.ceiling", lambda _attempt: 600.0)
+
+    def ask() -> None:
+        assert len(upstream.sent) == 2
+        routing.ask_probe(lane.model, now=timezone.now())
+
+    upstream = Upstream(lambda: trouble, lambda: None, ask)
+    _run(lane, upstream, monkeypatch)
+    batch.refresh_from_db()
+    assert batch.completed == LINES
+    assert batch.failed == 0
+
+
+def test_to_ask_once_is_to_try_once(lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upstream that is still down is not asked again at every tick."""
+    monkeypatch.setattr("batches_app.upstream.pacing.ceiling", lambda _attempt: 600.0)
+    down = {"status": 0, "body": b"", "fault": Fault.CONNECT}
+
+    def ask() -> None:
+        routing.ask_probe(lane.model, now=timezone.now())
+
+    def pause() -> None:
+        routing.pause(lane.model, now=timezone.now())
+
+    upstream = Upstream(lambda: down, ask, lambda: down, lambda: None, lambda: None, pause)
+    _run(lane, upstream, monkeypatch)
+    assert len(upstream.sent) == 3
+
+
+def test_a_lane_that_starts_anew_heeds_no_question_from_before(
+    lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would begin each outage with a probe too many."""
+    routing.ask_probe(lane.model, now=timezone.now())
+    monkeypatch.setattr("batches_app.upstream.pacing.ceiling", lambda _attempt: 600.0)
+
+    def pause() -> None:
+        routing.pause(lane.model, now=timezone.now())
+
+    upstream = Upstream(lambda: {"status": 429}, lambda: None, lambda: None, pause)
+    _run(lane, upstream, monkeypatch)
+    assert len(upstream.sent) == 2

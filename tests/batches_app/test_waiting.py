@@ -1,0 +1,113 @@
+"""Why a batch waits: the cause that stands in its way, with its numbers."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from batches_app import waiting
+from batches_app.models import Batch, Lane, ServedModel
+from batches_app.states import Status
+from batches_app.waiting import Cause, Reason
+from tests.factories import AccountFactory, BatchFactory, LaneFactory, ServedModelFactory, ShardFactory
+
+pytestmark = pytest.mark.django_db
+NOW = timezone.now()
+SINCE = NOW - timedelta(minutes=5)
+
+
+@pytest.fixture
+def model() -> ServedModel:
+    found: ServedModel = ServedModelFactory()
+    return found
+
+
+def lane_of(model: ServedModel, **columns: Any) -> Lane:
+    facts = {"permits": 32, "limit": 32, "lease_expires_at": timezone.now() + timedelta(minutes=1), "owner": "host:1"}
+    lane: Lane = LaneFactory(model=model, **(facts | columns))
+    return lane
+
+
+def batch_of(model: ServedModel, shard: str = "waiting", **columns: Any) -> Batch:
+    batch: Batch = BatchFactory(model=model, **columns)
+    facts = {"model": model, "account": batch.account, "deadline": batch.expires_at, "state": shard}
+    ShardFactory(batch=batch, **facts)
+    return batch
+
+
+def why(batch: Batch) -> list[Reason]:
+    return waiting.why_waiting(batch, now=timezone.now())
+
+
+def causes(batch: Batch) -> list[Cause]:
+    return [reason.cause for reason in why(batch)]
+
+
+@pytest.mark.parametrize(
+    ("status", "columns", "cause"),
+    [
+        (Status.VALIDATING, {}, Cause.VALIDATION_WAITS),
+        (Status.VALIDATING, {"stage_expires_at": NOW + timedelta(hours=1)}, Cause.VALIDATING),
+        (Status.VALIDATING, {"stage_expires_at": SINCE}, Cause.VALIDATION_WAITS),
+        (Status.FINALIZING, {"sealed_at": NOW}, Cause.MERGE_WAITS),
+        (Status.FINALIZING, {"sealed_at": NOW, "stage_expires_at": NOW + timedelta(hours=1)}, Cause.MERGING),
+        (Status.CANCELLING, {}, Cause.MERGE_WAITS),
+    ],
+)
+def test_a_stage_waits_for_a_worker_or_has_one(status: Status, columns: dict[str, Any], cause: Cause) -> None:
+    assert causes(BatchFactory(status=status, **columns)) == [cause]
+
+
+def test_a_stopped_batch_waits_for_what_is_in_flight(model: ServedModel) -> None:
+    batch = batch_of(model, "running", status=Status.CANCELLING, cancelling_at=SINCE)
+    assert why(batch) == [Reason(Cause.LAST_ANSWERS, since=SINCE)]
+
+
+def test_a_paused_model_holds_everything_up(model: ServedModel) -> None:
+    model.paused_at = SINCE
+    model.save()
+    lane_of(model)
+    assert why(batch_of(model)) == [Reason(Cause.PAUSED, since=SINCE)]
+
+
+def test_without_a_lane_at_work_nobody_sends_its_requests(model: ServedModel) -> None:
+    lane_of(model, lease_expires_at=SINCE)
+    assert causes(batch_of(model)) == [Cause.NO_LANE]
+
+
+def test_an_upstream_that_is_away_is_told_with_what_it_said(model: ServedModel) -> None:
+    lane_of(model, paused_since=SINCE, pause_reason="connection refused")
+    assert why(batch_of(model, "running")) == [Reason(Cause.UPSTREAM_DOWN, since=SINCE, said="connection refused")]
+
+
+def test_while_one_of_two_lanes_works_the_upstream_is_not_away(model: ServedModel) -> None:
+    lane_of(model, paused_since=SINCE, pause_reason="429", limit=4)
+    lane_of(model)
+    assert why(batch_of(model, "running")) == [Reason(Cause.THROTTLED, number=36, most=64, said="429")]
+
+
+def test_a_batch_that_gets_on_waits_for_nothing(model: ServedModel) -> None:
+    lane_of(model, in_flight=32)
+    assert why(batch_of(model, "running")) == []
+
+
+def test_a_full_model_batches_ahead_and_other_accounts_are_counted(model: ServedModel) -> None:
+    lane_of(model, in_flight=32)
+    mine = AccountFactory()
+    soon = timezone.now() + timedelta(hours=1)
+    for _ in range(2):
+        batch_of(model, account=mine, expires_at=soon)
+    for _ in range(3):
+        batch_of(model, "running")
+    reasons = why(batch_of(model, account=mine))
+    assert reasons == [
+        Reason(Cause.FULL, number=32, most=32),
+        Reason(Cause.AHEAD, number=2),
+        Reason(Cause.SHARED, number=3),
+    ]
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "expired", "cancelled"])
+def test_a_batch_that_has_ended_waits_for_nothing(status: str) -> None:
+    assert why(BatchFactory(status=status)) == []

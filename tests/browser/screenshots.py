@@ -1,0 +1,88 @@
+"""Pictures of every page, on a desk and on a phone, light and dark: `make screenshots`.
+
+python -m tests.browser.screenshots [--language zh-CN] [--only NAME] [FOLDER]
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from tests.browser.installation import Installation, running
+from tests.browser.places import PUBLIC, addresses
+from tests.browser.visitor import Visitor, launch, program
+
+ROOT = Path(__file__).resolve().parents[2]
+BATCHES = 2_000
+SIZES = {1280: 900, 360: 740}
+# For the README: name, width, scheme.
+CHOSEN = (("overview", 1280, "light"), ("batches", 1280, "light"), ("batch", 1280, "dark"), ("batches", 360, "dark"))
+# Models whose upstream is to be there: the seeded batches under way go on.
+_SERVE = """
+from batches_app.models import Lane, ServedModel
+there = ["qwen3-235b-a22b", "qwen3-vl-flash", "deepseek-v3.2", "gpt-oss-120b", "bge-m3"]
+ServedModel.objects.filter(name__in=there).update(upstream_url="{url}")
+Lane.objects.update(lease_expires_at=None, owner="")
+"""
+
+
+def main() -> None:
+    options = _options()
+    if (path := program()) is None:
+        raise SystemExit("Chromium is not installed: apt-get install chromium fonts-noto-cjk")
+    with (
+        tempfile.TemporaryDirectory(prefix="batchdesk-screenshots-") as folder,
+        running(Path(folder), batches=BATCHES, pause=False) as installation,
+        sync_playwright() as playwright,
+        launch(playwright, path) as browser,
+    ):
+        _set_going(installation)
+        visitor = Visitor(browser, installation)
+        for picture in _pictures(visitor, installation, options):
+            print(picture)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.browser.screenshots")
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "var" / "screenshots")
+    parser.add_argument("--language", default="en")
+    parser.add_argument("--only", metavar="NAME", help="of a page")
+    parser.add_argument("--choose", action="store_true", help="put the README's into docs/")
+    return parser.parse_args()
+
+
+def _set_going(installation: Installation) -> None:
+    """Work that is under way: slow enough to be seen, on a day like others."""
+    installation.upstream.control.set(heavy_tail=[4_000, 15_000])
+    installation.upstream.control.set(match="cid:3", status=400)
+    installation.stack.shell(_SERVE.format(url=installation.upstream.url))
+    time.sleep(20)
+
+
+def _pictures(visitor: Visitor, installation: Installation, options: argparse.Namespace) -> Iterator[Path]:
+    for name, address in addresses(installation).items():
+        if options.only in (None, name):
+            for (width, height), scheme in product(SIZES.items(), ("light", "dark")):
+                page = visitor(
+                    address,
+                    role="" if name in PUBLIC else "administrator",
+                    width=width,
+                    height=height,
+                    scheme=scheme,
+                    language=options.language,
+                )
+                page.wait_for_load_state("networkidle")
+                path = options.folder / f"{name.replace(' ', '-')}-{width}-{scheme}.png"
+                page.screenshot(path=path, full_page=True)
+                if options.choose and (name, width, scheme) in CHOSEN:
+                    page.screenshot(path=ROOT / "docs" / path.name)
+                visitor.close()
+                yield path
+
+
+if __name__ == "__main__":
+    main()
