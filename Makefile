@@ -1,7 +1,7 @@
 PY := .venv/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo run test lint bench messages
+.PHONY: setup demo run test lint bench messages screenshots
 
 setup: .venv/.ready
 
@@ -39,3 +39,6 @@ bench: .venv/.ready-dev
 # The console's texts: what is new in the source comes into config/locale, to be translated there; run it again then.
 messages: .venv/.ready-dev
 	$(PY) -m tests.catalogue
+
+screenshots: .venv/.ready-dev
+	$(PY) -m tests.browser.screenshots $(ARGS)

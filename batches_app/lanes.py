@@ -79,10 +79,11 @@ def release(held: HeldLane, batch_ids: Collection[int] = (), *, now: datetime) -
     """Gives the lane and its shards back, and wakes a worker if there is more to do. `batch_ids`: the batches that
     the holder had in hand."""
     with transaction.atomic():
-        free_shards(shards_of(held))
+        # The lane before its shards, as who frees a dead one does: in the other order each may wait for the other.
         mine = Lane.objects.filter(pk=held.id, token=held.token)
         if mine.update(lease_expires_at=None, owner="", limit=0, in_flight=0, paused_since=None, pause_reason=""):
             note(history.RELEASED, held, batch_ids, now=now)
+        free_shards(shards_of(held))
     # After the release: work that came in while this lane was about to end saw it as live and rang no bell.
     ring_lanes(held.model_id)
 

@@ -68,7 +68,15 @@ class Bytes:
     size: int
 
     def read(self, most: int) -> bytes:
-        return blobs.read_range(self.blob, self.offset, min(most, self.size))
+        """Raises Gone."""
+        with self.open() as file:
+            return file.read(min(most, self.size))
+
+    def open(self) -> BinaryIO:
+        """At its beginning; its end is the reader's to heed. Raises Gone."""
+        file = _open(self.blob)
+        file.seek(self.offset)
+        return file
 
 
 def listed(batch: Batch, kind: str, code: str, after: str) -> Listed:
@@ -220,7 +228,7 @@ def _numbered(batch: Batch, blob: str, number: int) -> "Asked":
     shard = batch.shards.filter(first_line__lte=number, last_line__gte=number).first()
     if shard is None:
         return Asked()
-    file = BytesIO(blobs.read_range(blob, shard.offset, shard.size))
+    file = BytesIO(Bytes(blob, shard.offset, shard.size).read(shard.size))
     for line in jsonl.read_lines(file, max_bytes=settings.MAX_LINE_BYTES, first_number=shard.first_line):
         if line.number == number:
             return Asked(number, Bytes(blob, shard.offset + line.offset, line.end - line.offset))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
@@ -19,7 +20,7 @@ from django.utils.translation import gettext as _
 from batches_app import lifecycle, queue, retrying
 from batches_app.models import Batch, Operation
 from batches_app.models.operating import QUERY_LENGTH
-from batches_app.retrying import CannotRetry, Stopped
+from batches_app.retrying import CannotRetry, Obstacle, Stopped
 from batches_app.states import ALLOWED_FROM, Status
 from billing_app import audit
 
@@ -206,6 +207,8 @@ def _retry(operation: Operation) -> None:
             _record_retry(operation, batch, result)
     except CannotRetry as error:
         _fail(operation, batch, error.why)
+    except msgspec.MsgspecError:
+        _fail(operation, batch, Obstacle.MISMATCH)
 
 
 def _record_retry(operation: Operation, batch: Batch, result: Batch) -> None:

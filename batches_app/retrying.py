@@ -21,7 +21,7 @@ from batches_app.models import Batch, ServedModel
 from batches_app.request_parsing import read_custom_id
 from batches_app.states import TERMINAL, Status
 from billing_app import prices, quotas
-from billing_app.models import APIKey, Reservation
+from billing_app.models import Account, APIKey, Reservation
 from billing_app.pricing import Tokens, charge
 from files_app import blobs, jsonl, retention, uploads
 from files_app.models import StoredFile
@@ -82,6 +82,8 @@ class Prepared:
     def create(self, *, now: datetime) -> Batch:
         """File and batch, in the transaction that says that the retry is done. Raises CannotRetry."""
         parent = self.source.batch
+        # First, as who creates a batch does: files and quota before it would be the other way round.
+        Account.objects.select_for_update(no_key=True).get(pk=parent.account_id)
         try:
             file = uploads.insert(parent.account, self.upload, self.blob, self.room, now=now)
             new = _new_batch(self.source, file)
@@ -147,12 +149,16 @@ def prepared(batch: Batch, code: str, *, every_second: Callable[[int], None]) ->
                 raise
 
 
-def failed_lines(requests: BinaryIO, errors: BinaryIO, chosen: Callable[[bytes], bool]) -> Iterator[bytes]:
+def failed_lines(
+    requests: BinaryIO, errors: BinaryIO, chosen: Callable[[bytes], bool], tick: Callable[[], None] = lambda: None
+) -> Iterator[bytes]:
     """The lines of `requests`, line ends included, whose result is in `errors` and chosen. Both files are in input
-    order, so that each is read once. Raises CannotRetry where they do not belong together."""
-    wanted = _custom_ids(errors, chosen)
+    order, so that each is read once. Raises CannotRetry where they do not belong together. `tick` is called for each
+    line that is read, wanted or not."""
+    wanted = _custom_ids(errors, chosen, tick)
     next_id = next(wanted, None)
     for line in jsonl.read_lines(requests, max_bytes=settings.MAX_LINE_BYTES):
+        tick()
         if next_id is None:
             return
         if read_custom_id(line.raw) == next_id:
@@ -162,10 +168,11 @@ def failed_lines(requests: BinaryIO, errors: BinaryIO, chosen: Callable[[bytes],
         raise CannotRetry(Obstacle.MISMATCH)
 
 
-def _custom_ids(errors: BinaryIO, chosen: Callable[[bytes], bool]) -> Iterator[str]:
+def _custom_ids(errors: BinaryIO, chosen: Callable[[bytes], bool], tick: Callable[[], None]) -> Iterator[str]:
     # An answer as long as may be, beside a custom_id as long as may be.
     longest = settings.MAX_ANSWER_BYTES + 2 * settings.MAX_LINE_BYTES
     for line in jsonl.read_lines(errors, max_bytes=longest):
+        tick()
         if chosen(line.raw):
             yield results.custom_id_of(line.raw)
 
@@ -208,20 +215,32 @@ def _copy(
     found: Source, content: "TemporaryUploadedFile", every_second: Callable[[int], None]
 ) -> tuple[int, uploads.Upload]:
     digest, lines, size, next_tick = hashlib.sha256(), 0, 0, time.monotonic() + TICK
-    with blobs.read(found.input.blob) as requests, blobs.read(found.errors.blob) as errors:
-        for line in failed_lines(cast(BinaryIO, requests), cast(BinaryIO, errors), _chooser(found)):
+
+    def tick() -> None:
+        nonlocal next_tick
+        if time.monotonic() > next_tick:
+            next_tick = time.monotonic() + TICK
+            every_second(lines)
+
+    with _opened(found.input, Obstacle.NO_INPUT) as requests, _opened(found.errors, Obstacle.NO_ERRORS) as errors:
+        for line in failed_lines(requests, errors, _chooser(found), tick):
             content.write(line)
             digest.update(line)
             lines, size = lines + 1, size + len(line)
-            if time.monotonic() > next_tick:
-                next_tick = time.monotonic() + TICK
-                every_second(lines)
+    every_second(lines)  # the lease is whole when the bytes begin to be stored
     if not lines:
         raise CannotRetry(Obstacle.NO_SUCH_LINES)
     content.flush()
     content.seek(0)
     content.size = size
     return lines, uploads.Upload(content, digest.hexdigest(), _filename(found), expires_after=_expires_after(found))
+
+
+def _opened(file: StoredFile, missing: Obstacle) -> BinaryIO:
+    try:
+        return cast(BinaryIO, blobs.read(file.blob))
+    except FileNotFoundError:
+        raise CannotRetry(missing) from None
 
 
 def _chooser(found: Source) -> Callable[[bytes], bool]:

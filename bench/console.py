@@ -31,12 +31,13 @@ def run(batches: int | None = None) -> Iterator[Figure]:
     yield Figure("f", "most queries", most["queries"], "", at_most=MOST_QUERIES, note=most["name"])
 
 
-def _figure(name: str, status: int, queries: int, seconds: Sequence[float]) -> Figure:
+def _figure(name: str, status: int, queries: int, cpu: float, seconds: Sequence[float]) -> Figure:
     ordered = sorted(second * 1_000 for second in seconds)
     p50, p95 = ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.95)]
     if status != 200:
         return Figure("f", f"{name}: p95", inf, "ms", at_most=MOST_MS, note=f"status {status}")
-    return Figure("f", f"{name}: p95", p95, "ms", at_most=MOST_MS, note=f"p50 {p50:.1f}, {queries} queries")
+    note = f"p50 {p50:.1f}, CPU {cpu * 1_000:.1f}, {queries} queries"
+    return Figure("f", f"{name}: p95", p95, "ms", at_most=MOST_MS, note=note)
 
 
 @contextmanager

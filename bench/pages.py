@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+import psutil
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
@@ -38,6 +39,7 @@ class Page:
     name: str
     status: int = 0
     queries: int = 0
+    cpu: float = 0  # seconds a call, of this process and of the database's: what others do on the machine is not in it
     seconds: list[float] = field(default_factory=list)
 
 
@@ -74,8 +76,10 @@ class Visitor:
 
     def _measure(self, address: str, headers: dict[str, str], calls: int) -> tuple[Page, str]:
         page = Page(f"{address.removeprefix('/console')}{' live' if headers else ''}")
-        text = ""
+        text, before = "", 0.0
         for number in range(WARM + calls):
+            if number == WARM:
+                before = cpu_seconds()
             counter, start = Counter(), time.perf_counter()
             with connection.execute_wrapper(counter):
                 response = self._client.get(address, headers=headers)
@@ -83,6 +87,7 @@ class Visitor:
             page.status, page.queries = response.status_code, max(page.queries, len(counter.queries))
             if number >= WARM:  # the first ones compile templates and fill caches
                 page.seconds.append(seconds)
+        page.cpu = (cpu_seconds() - before) / calls
         return page, text
 
     def explain(self, address: str) -> Iterator[str]:
@@ -94,6 +99,19 @@ class Visitor:
             yield f"\n-- {seconds * 1000:.1f} ms\n{sql}\n-- {params}"
             if sql.startswith("SELECT"):
                 yield from _plan(sql, params)
+
+
+def cpu_seconds() -> float:
+    own = time.process_time()
+    if connection.vendor != "postgresql":
+        return own
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        backend = cursor.fetchone()[0]
+    try:
+        return own + sum(psutil.Process(backend).cpu_times()[:2])
+    except psutil.Error:  # on another machine
+        return own
 
 
 def _plan(sql: str, params: Any) -> list[str]:

@@ -45,18 +45,20 @@ def _context(batch: Batch, now: datetime) -> dict[str, Any]:
         "batch": batch,
         "is_final": is_final,
         "is_cancellable": batch.status in operations.CANCELLABLE,
-        "is_retryable": is_final and bool(groups),
+        "is_retryable": is_final and batch.status != Status.FAILED and batch.completed < batch.total,
         "pace": Pace.of(batch, now),
         "reasons": [causes.sentence(reason) for reason in waiting.why_waiting(batch, now=now)],
         "groups": groups,
-        "failed_lines": sum(group.count for group in groups),
+        "failed_lines": batch.total - batch.completed if is_final else sum(group.count for group in groups),
+        "untold": batch.failed > sum(group.count for group in groups),
         "unrun": UNRUN,
         "other": error_groups.OTHER,
         "invalid": list(_validation_errors(batch)),
         "files": _files(batch),
         "retries": list(batch.retries.only("public_id", "status", "retried_code", "parent")[:20]) if is_final else [],
         "metadata": sorted((batch.metadata or {}).items()),
-    } | timeline.context(batch)
+        "timeline": timeline.of(batch),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,8 @@ class Kept:
 
 def _files(batch: Batch) -> list[Kept]:
     ids = {"input": batch.input_file_id, "output": batch.output_file_id, "error": batch.error_file_id}
-    rows = StoredFile.objects.filter(public_id__in=[public_id for public_id in ids.values() if public_id])
+    known_ids = [public_id for public_id in ids.values() if public_id]
+    # The input's id is what the tenant wrote: it may be the id of another's file.
+    rows = StoredFile.objects.filter(account=batch.account_id, public_id__in=known_ids)
     known = {row.public_id: row for row in rows}
     return [Kept(kind, public_id, known.get(public_id)) for kind, public_id in ids.items() if public_id]

@@ -30,13 +30,14 @@ def searched(request: HttpRequest, filters: BatchFilters, view: ViewForm, now: d
     candidates = keyset.page(filters.qs, view.order, view.place, MOST, columns=files)
     search = custom_ids.search(candidates.rows, filters.custom_id_sought, most=view.size_chosen)
     _record(request, filters, search)
-    page = _onward(candidates, view, search.looked)
+    left_out = candidates.rows[0] if candidates.rows and not search.looked else None  # its file took all the time
+    page = _onward(candidates, view, search.looked or 1)
     return {
         "page": page,
         "rows": _rows(search, now),
         "search": search,
         "custom_id": filters.custom_id_sought,
-        "outcome": " ".join(_outcome(search, page, view)),
+        "outcome": _too_large(left_out) if left_out else " ".join(_outcome(search, page, view)),
     }
 
 
@@ -50,8 +51,13 @@ def _onward(candidates: Page[Batch], view: ViewForm, looked: int) -> Page[Batch]
     """With the cursor from which the search goes on, where there is more to look through."""
     after = candidates.after
     if looked < len(candidates.rows):
-        after = keyset.cursor(candidates.rows[looked - 1], view.order) if looked else None
+        after = keyset.cursor(candidates.rows[looked - 1], view.order)
     return Page([], candidates.count, before=None, after=after)
+
+
+def _too_large(batch: Batch) -> str:
+    text = _("The input file of %(id)s is too large to be looked through while you wait: it was left out.")
+    return text % {"id": batch.public_id}
 
 
 def _record(request: HttpRequest, filters: BatchFilters, search: Search) -> None:
@@ -60,7 +66,7 @@ def _record(request: HttpRequest, filters: BatchFilters, search: Search) -> None
         **audit.by(request),
         changes={},
         action="contents.viewed",
-        target=f"custom_id {filters.custom_id_sought[:100]} sought in {search.looked} batches",
+        target=f"a custom_id sought in {search.looked} batches",
         account=account.name if account else "",
     )
 

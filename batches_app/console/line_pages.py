@@ -1,8 +1,7 @@
 """The lines of a batch and one of them: what a tenant asked and got. Each look is in the audit log."""
 
-import json
-from contextlib import suppress
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 from django import forms
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
@@ -13,12 +12,12 @@ from django.utils.translation import gettext_lazy
 
 from batches_app import lines
 from batches_app.console.batch_page import find
+from batches_app.console.json_text import indented
 from batches_app.lines import Bytes, CutOff, Gone
 from batches_app.models import Batch
 from billing_app import audit
 from config.console.access import page
 from config.templatetags.console import visible
-from files_app import blobs
 
 CONTENTS = "batches_app.read_contents"
 SHOWN_BYTES = 64 * 1024  # of a request or an answer; the whole of it can be downloaded
@@ -47,7 +46,7 @@ def listing(request: HttpRequest, public_id: str) -> HttpResponse:
     chosen = form.cleaned_data
     kind = chosen["kind"] or ("failed" if batch.failed or chosen["code"] else "succeeded")
     context |= {"kind": kind, "code": chosen["code"]}
-    _record(request, batch, "contents.viewed", chosen["custom_id"] or f"{kind} {chosen['code']}".strip())
+    _record(request, batch, "contents.viewed", f"{kind} {chosen['code']}".strip())
     try:
         if chosen["custom_id"]:
             return _go_to(request, batch, chosen["custom_id"], context)
@@ -73,16 +72,18 @@ def _go_to(request: HttpRequest, batch: Batch, custom_id: str, context: dict[str
 def line(request: HttpRequest, public_id: str, key: str) -> HttpResponse:
     batch = find(public_id)
     try:
-        result = lines.result(batch, key)
+        context = _line(batch, key)
     except Gone:
         raise Http404 from None
-    told = _told(result)
-    asked, is_cut_off = _asked(batch, told["custom_id"], key)
-    _record(request, batch, "contents.viewed", told["custom_id"] or key)
-    context = {"batch": batch, "key": key, "result": told, "asked": asked, "is_cut_off": is_cut_off}
-    if asked and asked.place:
-        context["request_text"] = _shown(asked.place)
+    _record(request, batch, "contents.viewed", key)
     return render(request, "console/line.html", context)
+
+
+def _line(batch: Batch, key: str) -> dict[str, Any]:
+    told = _told(lines.result(batch, key))
+    asked, is_cut_off = _asked(batch, told["custom_id"], key)
+    context = {"batch": batch, "key": key, "result": told, "asked": asked, "is_cut_off": is_cut_off}
+    return context | ({"request_text": _shown(asked.place)} if asked and asked.place else {})
 
 
 @page("batches_app.view_batch", CONTENTS)
@@ -92,12 +93,16 @@ def line_part(request: HttpRequest, public_id: str, key: str, part: str) -> Http
     place = _place(batch, key, part) if part in PARTS else None
     if place is None:
         raise Http404
+    try:
+        file = place.open()
+    except Gone:
+        raise Http404 from None
     _record(request, batch, "contents.downloaded", f"{part} {key}")
     headers = {
         "Content-Disposition": content_disposition_header(True, f"{batch.public_id}-{key}-{part}.json"),
         "Content-Length": str(place.size),
     }
-    return StreamingHttpResponse(_stream(place), content_type="application/octet-stream", headers=headers)
+    return StreamingHttpResponse(_stream(file, place.size), content_type="application/octet-stream", headers=headers)
 
 
 def _place(batch: Batch, key: str, part: str) -> Bytes | None:
@@ -111,10 +116,8 @@ def _place(batch: Batch, key: str, part: str) -> Bytes | None:
     return asked.place if asked else None
 
 
-def _stream(place: Bytes) -> Any:
-    with blobs.read(place.blob) as file:
-        file.seek(place.offset)
-        left = place.size
+def _stream(file: BinaryIO, left: int) -> Iterator[bytes]:
+    with file:
         while left and (data := file.read(min(CHUNK_BYTES, left))):
             left -= len(data)
             yield data
@@ -136,14 +139,9 @@ def _told(result: Bytes | None) -> dict[str, Any]:
 
 
 def _shown(place: Bytes) -> dict[str, Any]:
-    """Indented, where all of it is there to be read; else the beginning as it is."""
     raw = place.read(SHOWN_BYTES)
-    is_cut = place.size > len(raw)
-    text = raw.decode(errors="replace").strip()
-    if not is_cut:
-        with suppress(ValueError, RecursionError):
-            text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    return {"text": _readable(text[:SHOWN_BYTES]), "is_cut": is_cut or len(text) > SHOWN_BYTES, "size": place.size}
+    text = indented(raw.decode(errors="replace"), SHOWN_BYTES)
+    return {"text": _readable(text), "is_cut": place.size > len(raw) or len(text) == SHOWN_BYTES, "size": place.size}
 
 
 def _readable(text: str) -> str:

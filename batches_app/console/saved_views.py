@@ -19,11 +19,12 @@ from config.console.access import page
 from config.templatetags.console import visible
 
 MOST = 50  # of one operator
+LONGEST = 2000  # characters of an address, as the column has it
 
 
 class SaveForm(forms.Form):
     name = forms.CharField(label=gettext_lazy("Name"), max_length=60)
-    query = forms.CharField(label=gettext_lazy("Filters"), max_length=2000, required=False)
+    query = forms.CharField(label=gettext_lazy("Filters"), max_length=LONGEST, required=False)
 
     def clean_query(self) -> str:
         """Only what the list will take when it is opened again."""
@@ -31,7 +32,10 @@ class SaveForm(forms.Form):
         for form in (BatchFilters(params, now=timezone.now()).form, ViewForm(params)):
             if problems := problems_of(form):
                 raise forms.ValidationError(problems)
-        return params.urlencode()
+        query = params.urlencode()
+        if len(query) > LONGEST:
+            raise forms.ValidationError(gettext_lazy("These filters are too long to be kept."))
+        return query
 
 
 @dataclass(frozen=True, slots=True)

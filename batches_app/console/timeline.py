@@ -1,9 +1,8 @@
 """What became of a batch, from its creation on: its states, and the lanes that worked on it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
@@ -31,10 +30,10 @@ class Moment:
     detail: str = ""
 
 
-def of(batch: Batch, events: Sequence[BatchEvent]) -> list[Moment]:
+def of(batch: Batch) -> list[Moment]:
     """The oldest first."""
     states = [Moment(batch.created_at, _("Created"), "info"), *_states(batch)]
-    return sorted([*states, *_folded(events)], key=lambda moment: moment.at or batch.created_at)
+    return sorted([*states, *_of_lanes(batch)], key=lambda moment: moment.at or batch.created_at)
 
 
 def _states(batch: Batch) -> Iterator[Moment]:
@@ -52,11 +51,12 @@ def _detail(batch: Batch, status: Status) -> str:
     return ""
 
 
-def _folded(events: Sequence[BatchEvent]) -> Iterable[Moment]:
-    if len(events) <= MOST_EVENTS:
-        return map(_event, events)
-    first, last = events[: MOST_EVENTS // 2], events[-MOST_EVENTS // 2 :]
-    left_out = len(events) - len(first) - len(last)
+def _of_lanes(batch: Batch) -> Iterable[Moment]:
+    newest = list(batch.events.order_by("-pk")[: MOST_EVENTS + 1])[::-1]
+    if len(newest) <= MOST_EVENTS:
+        return map(_event, newest)
+    first, last = list(batch.events.order_by("pk")[: MOST_EVENTS // 2]), newest[-MOST_EVENTS // 2 :]
+    left_out = batch.events.count() - len(first) - len(last)
     text = ngettext("%(n)s more event of lanes", "%(n)s more events of lanes", left_out) % {"n": f"{left_out:,}"}
     # Its place in the row is after the first ones.
     return [*map(_event, first), Moment(first[-1].at, text), *map(_event, last)]
@@ -65,7 +65,3 @@ def _folded(events: Sequence[BatchEvent]) -> Iterable[Moment]:
 def _event(event: BatchEvent) -> Moment:
     tone, text = _LANES[event.kind]
     return Moment(event.at, text, tone, " · ".join(filter(None, [event.lane, event.owner])))
-
-
-def context(batch: Batch) -> dict[str, Any]:
-    return {"timeline": of(batch, list(batch.events.all()[:1000]))}

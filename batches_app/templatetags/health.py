@@ -10,7 +10,6 @@ from django.utils.translation import gettext as _
 
 from batches_app.console import conditions
 from batches_app.health import State
-from config.console.scales import compact as short
 from config.console.scales import significant
 from config.templatetags.console import NONE, badge, span_text
 
@@ -43,12 +42,6 @@ def lasting(since: datetime) -> SafeString:
     title = f"{timezone.localtime(since):%Y-%m-%d %H:%M:%S} · {utc:%Y-%m-%d %H:%M:%S} UTC"
     text = span_text(timezone.now() - since)
     return format_html('<time datetime="{}" title="{}">{}</time>', utc.isoformat(), title, text)
-
-
-@register.filter
-def compact(value: float) -> str:
-    """1.25M: for what is large and changes all the time."""
-    return significant(value) if value < 1000 else short(float(f"{value:.3g}"))
 
 
 @register.filter

@@ -79,9 +79,9 @@ class TrailFilters(FilterForm):
         for name in ("actor", "account"):
             if value := given[name]:
                 yield Q(**{name: value})
-        if since := given["from"]:
+        if (since := given["from"]) is not None:
             yield Q(created_at__gte=_moment(since, now))
-        if until := given["to"]:
+        if (until := given["to"]) is not None:
             yield Q(created_at__lt=_moment(until, now))
 
 

@@ -61,7 +61,7 @@ def place(cursor: str, sort: Sort, model: type[Model], *, backwards: bool) -> Pl
     try:
         column, value, pk = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         key = _field(model, sort).to_python(value)
-    except (binascii.Error, ValueError, TypeError, RecursionError, ValidationError) as error:
+    except (binascii.Error, ValueError, OverflowError, TypeError, RecursionError, ValidationError) as error:
         raise BadCursor from error
     if column != sort.column or type(pk) is not int or not (_is_storable(key) and _is_storable(pk)):
         raise BadCursor

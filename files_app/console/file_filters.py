@@ -69,9 +69,9 @@ class FileFilters(FilterForm):
                 yield Q(**{name: value})
         if state := given["state"]:
             yield Q(deleted_at__isnull=state == "kept")
-        if since := given["created_from"]:
+        if (since := given["created_from"]) is not None:
             yield Q(created_at__gte=_moment(since, now))
-        if until := given["created_to"]:
+        if (until := given["created_to"]) is not None:
             yield Q(created_at__lt=_moment(until, now))
 
 

@@ -85,14 +85,15 @@ def test_a_page_that_is_full_goes_on_with_the_batch_after_its_last(acme: Tenant,
     )
 
 
-def test_where_the_time_was_up_at_once_it_says_that_too(
+def test_a_file_that_takes_all_the_time_is_left_out_and_the_search_goes_on_after_it(
     acme: Tenant, reader: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch_with(acme, "b")
-    monkeypatch.setattr(custom_ids._Budget, "take", _spent)
-    page = reader.get(LIST, {"custom_id": "b"})
-    assert "Looked through the newest 0 of 1 matching batches" in page.context["outcome"]
-    assert page.context["page"].after is None
+    older, newer = batch_with(acme, "b"), batch_with(acme, "b")
+    with monkeypatch.context() as patched:
+        patched.setattr(custom_ids._Budget, "take", _spent)
+        page = reader.get(LIST, {"custom_id": "b"})
+    assert f"{newer.public_id} is too large to be looked through" in page.context["outcome"]
+    assert listed(reader.get(LIST, {"custom_id": "b", "after": page.context["page"].after})) == [older]
 
 
 def _spent(*_: object) -> None:
@@ -144,8 +145,8 @@ def test_each_search_is_in_the_audit_trail(acme: Tenant, reader: Client) -> None
     reader.get(LIST, {"custom_id": "b"})
     entries = AuditEntry.objects.order_by("pk").values_list("actor", "action", "target", "account", "address")
     assert list(entries) == [
-        ("olga", "contents.viewed", "custom_id b sought in 1 batches", "acme", "127.0.0.1"),
-        ("olga", "contents.viewed", "custom_id b sought in 1 batches", "", "127.0.0.1"),
+        ("olga", "contents.viewed", "a custom_id sought in 1 batches", "acme", "127.0.0.1"),
+        ("olga", "contents.viewed", "a custom_id sought in 1 batches", "", "127.0.0.1"),
     ]
 
 

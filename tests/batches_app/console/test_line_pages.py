@@ -12,6 +12,7 @@ from batches_app import lines
 from batches_app.models import Batch
 from batches_app.results import Outcome
 from billing_app.models import AuditEntry
+from files_app import retention
 from tests.batches_app.test_lines import GOOD, LONG, ODD, SILENT, ended, running
 from tests.operators import signed_in
 from tests.tenants import Tenant
@@ -90,6 +91,25 @@ def test_a_long_answer_is_cut_and_can_be_downloaded_whole(reader: Client, tenant
     assert json.loads(b"".join(get(reader, batch, "/o0/request").streaming_content))["custom_id"] == "a"
 
 
+def test_what_is_shown_is_what_was_sent_number_by_number(reader: Client, tenant: Tenant) -> None:
+    body = b'{"a": 1.10, "a": 1e999, "b": [], "c": [1, {"d": "x, {y}"}]}'
+    page = unescape(get(reader, ended(tenant, {"a": Outcome(200, "r", body)}), "/o0").content.decode())
+    for said in ('"a": 1.10,', '"a": 1e999,', '"b": [],', '"d": "x, {y}"'):
+        assert said in page
+
+
+def test_deep_nesting_makes_no_megabyte(reader: Client, tenant: Tenant) -> None:
+    body = b'{"a": ' + b"[" * 15_000 + b"1" + b"]" * 15_000 + b"}"
+    assert len(get(reader, ended(tenant, {"a": Outcome(200, "r", body)}), "/o0").content) < 300_000
+
+
+def test_a_line_whose_bytes_go_while_it_is_looked_at_is_gone(reader: Client, tenant: Tenant) -> None:
+    batch = running(tenant, {"a": GOOD})
+    retention.discard(batch.checkpoints.get().blob)
+    assert get(reader, batch, "/l1").status_code == 404
+    assert get(reader, batch, "/l1/response").status_code == 404
+
+
 def test_hostile_contents_are_shown_and_do_nothing(reader: Client, tenant: Tenant) -> None:
     body = json.dumps({"text": "<script>alert(1)</script>\u202e\0"}).encode()
     page = get(reader, ended(tenant, {ODD: Outcome(200, "r", body)}), "/o0").content.decode()
@@ -107,6 +127,7 @@ def test_each_look_and_each_download_is_in_the_audit_log(reader: Client, tenant:
     assert [entry.action for entry in entries] == ["contents.viewed", "contents.viewed", "contents.downloaded"]
     assert {entry.account for entry in entries} == {"acme"}
     assert all(batch.public_id in entry.target for entry in entries)
+    assert "custom" not in str([entry.changes for entry in entries])  # which roles without the right may read
 
 
 @pytest.mark.parametrize("role", ["viewer", "operator", "billing"])

@@ -154,3 +154,10 @@ def test_a_cursor_of_somebody_s_making_is_refused(cursor: str) -> None:
 def test_a_number_of_somebody_s_making_is_refused(value: object) -> None:
     with pytest.raises(BadCursor):
         keyset.place(encoded(["failed", value, 5]), MOST_FAILED, Batch, backwards=False)
+
+
+@pytest.mark.parametrize("number", ["Infinity", "1e999", "NaN"])
+def test_a_number_that_is_none_is_no_place(number: str) -> None:
+    cursor = base64.urlsafe_b64encode(f'["total",{number},1]'.encode()).decode()
+    with pytest.raises(BadCursor):
+        keyset.place(cursor, Sort("total", descending=True), Batch, backwards=False)
