@@ -13,7 +13,7 @@ from django.utils.text import capfirst
 
 from billing_app import api_keys
 from billing_app.models import AuditEntry
-from billing_app.pricing import plain
+from billing_app.pricing import Rates, plain
 from config import client_address
 
 Changes = Mapping[str, Sequence[object]]  # each field's value before and after
@@ -71,12 +71,20 @@ def _as_json(value: object) -> Any:
             return value
         case Decimal():
             return plain(value)
+        case Rates():
+            return _words(value)
         case datetime():
             return value.isoformat(timespec="seconds")
         case list() | tuple():
             return [_as_json(item) for item in value]
         case _:
             return _redacted(str(value))
+
+
+def _words(rates: Rates) -> str:
+    cached = f"{plain(rates.cached_input)} cached, " if rates.cached_input is not None else ""
+    amounts = f"{plain(rates.input)} input, {cached}{plain(rates.output)} output {rates.currency}"
+    return f"{amounts}, times {plain(rates.batch_discount)}"
 
 
 def _redacted(text: str) -> str:

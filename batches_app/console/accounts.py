@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
-from django.core.exceptions import ValidationError
 from django.db.models import Count, Max, QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
@@ -23,8 +22,8 @@ from billing_app import standing
 from billing_app.models import Account, APIKey, Balance, StorageUse
 from config.console import keyset
 from config.console.access import page
-from config.console.filtering import FilterForm, problems_of, without_blanks
-from config.console.keyset import MOST_COUNTED, Place, Sort
+from config.console.filtering import PagedFilters, first_page, problems_of, without_blanks
+from config.console.keyset import MOST_COUNTED, Sort
 
 SIZE = 50
 NEAR = 80  # per cent
@@ -41,26 +40,15 @@ STATES_OF_MONEY = {
 }
 
 
-class Filters(FilterForm):
+class Filters(PagedFilters):
+    model, order = Account, BY_NAME
     q = forms.CharField(label=_("Part of the name"), required=False, max_length=100)
     state = forms.ChoiceField(label=_("State"), required=False, choices=[("", _("Any")), *STATES.items()])
-    after = forms.CharField(required=False, max_length=800)  # a cursor has the name in it
-    before = forms.CharField(required=False, max_length=800)
-    place = Place()
 
     def __init__(self, *args: Any, money: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
         if money:
             self.fields["state"].choices += STATES_OF_MONEY.items()  # type: ignore[attr-defined]  # a ChoiceField
-
-    def clean(self) -> dict[str, Any]:
-        given = super().clean()
-        after, before = given.get("after"), given.get("before")
-        if after and before:
-            raise ValidationError(_("“after” and “before” do not go together."))
-        if after or before:
-            self.place = _place(str(after or before), backwards=bool(before))
-        return given
 
     def chosen(self) -> QuerySet[Account]:
         accounts, given = Account.objects.all(), self.cleaned_data
@@ -71,13 +59,6 @@ class Filters(FilterForm):
         if given["state"] in attention.ACCOUNTS:
             return accounts.filter(pk__in=attention.ACCOUNTS[given["state"]](timezone.now()))
         return accounts.filter(is_enabled=given["state"] == "enabled") if given["state"] else accounts
-
-
-def _place(cursor: str, *, backwards: bool) -> Place:
-    try:
-        return keyset.place(cursor, BY_NAME, Account, backwards=backwards)
-    except keyset.BadCursor:
-        raise ValidationError(_("There is no such page.")) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +90,7 @@ def accounts(request: HttpRequest) -> HttpResponse:
     columns = standing.with_standing(Account.objects.all(), timezone.now())
     found = keyset.page(form.chosen(), BY_NAME, form.place, SIZE, columns=columns)
     if form.place.backwards and found.before is None and len(found.rows) < SIZE:
-        return redirect(_address(_first_page(request.GET)))  # a whole first page, not the part that is before a row
+        return redirect(_address(first_page(request.GET)))  # a whole first page, not the part that is before a row
     context = {
         "form": form,
         "page": found,
@@ -124,13 +105,6 @@ def accounts(request: HttpRequest) -> HttpResponse:
 def _address(params: QueryDict) -> str:
     query = params.urlencode()
     return reverse("console:accounts") + (f"?{query}" if query else "")
-
-
-def _first_page(params: QueryDict) -> QueryDict:
-    others = params.copy()
-    for name in ("after", "before"):
-        others.pop(name, None)
-    return others
 
 
 def rows(accounts: Sequence[Account]) -> list[Row]:

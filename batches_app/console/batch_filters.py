@@ -14,7 +14,6 @@ Whatever else the address has, a wrong value or a name that is not here, is an e
 filtered and is not would be trusted.
 """
 
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -32,11 +31,12 @@ from django.utils.translation import gettext_lazy as _
 from batches_app import attention
 from batches_app.attention import Kind
 from batches_app.console import looks
-from batches_app.console.filter_fields import ChoicesField, Moment, MomentField
+from batches_app.console.filter_fields import ChoicesField
 from batches_app.models import Batch
 from batches_app.models.routing import TEST_ENDPOINT, UPSTREAM_ENDPOINTS
 from batches_app.states import TERMINAL, Status
 from billing_app.models import Account
+from config.console.filtering import Chip, Moment, MomentField, first_page, part_of, problems_of, without
 
 _ATTENTION: dict[str, Promise | str] = {
     Kind.LATE: _("Late: will miss the deadline at this speed"),
@@ -124,7 +124,7 @@ class BatchFilters(django_filters.FilterSet):  # type: ignore[misc]
 
     def search(self, batches: QuerySet[Batch], name: str, text: str) -> QuerySet[Batch]:
         is_file = Q(input_file_id=text) | Q(output_file_id=text) | Q(error_file_id=text)
-        return batches.filter(Q(public_id__startswith=text) | is_file | _named(text))
+        return batches.filter(Q(public_id__startswith=text) | is_file | part_of("name", text))
 
     def created_since(self, batches: QuerySet[Batch], name: str, moment: Moment) -> QuerySet[Batch]:
         return batches.filter(created_at__gte=moment if isinstance(moment, datetime) else self._now - moment)
@@ -161,15 +161,6 @@ class BatchFilters(django_filters.FilterSet):  # type: ignore[misc]
         return str(self.form.cleaned_data[SEARCHED])
 
 
-def problems_of(form: forms.BaseForm) -> list[str]:
-    """What is wrong, in sentences; of a field with its name before."""
-    return [
-        str(message) if name == "__all__" else f"{form[name].label}: {message}"
-        for name, messages in form.errors.items()
-        for message in messages
-    ]
-
-
 def filtered(params: QueryDict) -> QuerySet[Batch]:
     """All batches that the list of this address goes through. Raises InvalidFilters, also for a search by custom_id:
     its rows are a part of those only."""
@@ -182,22 +173,7 @@ def filtered(params: QueryDict) -> QuerySet[Batch]:
     return found
 
 
-def _named(text: str) -> Q:
-    """Part of the name. The index of trigrams has no use for less than three letters in a row: those are looked for
-    at the beginning only."""
-    part = re.search(r"[^\W_]{3}", text)
-    return Q(name__icontains=text) if part else Q(name__istartswith=text)
-
-
 # What the page shows of the filters
-
-
-class Chip(NamedTuple):
-    """A filter that is in force, and the address without it."""
-
-    label: Promise | str
-    value: object
-    without: str
 
 
 def chips(filters: BatchFilters) -> list[Chip]:
@@ -210,15 +186,15 @@ def _chips(filters: BatchFilters) -> Iterator[Chip]:
         if name == SEVERAL:
             yield from _status_chips(filters.data, label, value)
         elif value not in (None, ""):
-            yield Chip(label, _words(filters, name), _without(filters.data, name))
+            yield Chip(label, _words(filters, name), without(filters.data, name))
 
 
 def _status_chips(data: QueryDict, label: Any, statuses: list[str]) -> Iterator[Chip]:
     if set(statuses) == set(UNDER_WAY):
-        yield Chip(label, _("Under way"), _without(data, SEVERAL))
+        yield Chip(label, _("Under way"), without(data, SEVERAL))
         return
     for status in statuses:
-        yield Chip(label, looks.label(status), _without(data, SEVERAL, [one for one in statuses if one != status]))
+        yield Chip(label, looks.label(status), without(data, SEVERAL, [one for one in statuses if one != status]))
 
 
 def _words(filters: BatchFilters, name: str) -> object:
@@ -227,20 +203,6 @@ def _words(filters: BatchFilters, name: str) -> object:
     if name == "account" or choices is None:
         return value
     return dict(choices)[value]
-
-
-def _without(data: QueryDict, name: str, left: list[str] | None = None) -> str:
-    """The address's parameters without that one, on the first page."""
-    params = first_page(data)
-    params.setlist(name, left or [])
-    return params.urlencode()
-
-
-def first_page(params: QueryDict) -> QueryDict:
-    others = params.copy()
-    others.pop("after", None)
-    others.pop("before", None)
-    return others
 
 
 class Preset(NamedTuple):

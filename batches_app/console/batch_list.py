@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from batches_app.console.batch_filters import VIEWING, BatchFilters, chips, first_page, problems_of, segments
+from batches_app.console.batch_filters import VIEWING, BatchFilters, chips, segments
 from batches_app.console.batch_rows import columns, told_live
 from batches_app.console.batch_view import ViewForm, headings
 from batches_app.console.custom_id_search import searched
@@ -20,6 +20,7 @@ from batches_app.operations import CANCELLABLE
 from billing_app.models import Account
 from config.console import keyset
 from config.console.access import page
+from config.console.filtering import first_page, problems_of, without_blanks
 from config.console.keyset import MOST_COUNTED
 
 KNOWN = (*BatchFilters.base_filters, *VIEWING)
@@ -30,7 +31,7 @@ OFFER = ("kind", "key", "name", "query")
 @page("batches_app.view_batch")
 def batches(request: HttpRequest) -> HttpResponse:
     if any("" in request.GET.getlist(name) for name in KNOWN):
-        return redirect(_address(_without_blanks(request.GET)))
+        return redirect(_address(without_blanks(request.GET, KNOWN)))
     now = timezone.now()
     filters, view = BatchFilters(request.GET, now=now), ViewForm(request.GET)
     if problems := _problems(filters, view):
@@ -43,14 +44,6 @@ def batches(request: HttpRequest) -> HttpResponse:
     if request.htmx:  # type: ignore[attr-defined]  # django_htmx's middleware
         return render(request, "console/_batches.html", context)
     return render(request, "console/batches.html", _around(request, filters, view) | context)
-
-
-def _without_blanks(params: QueryDict) -> QueryDict:
-    """What a form leaves empty is not what an address is about that is passed on."""
-    others = params.copy()
-    for name in KNOWN:
-        others.setlist(name, [value for value in params.getlist(name) if value])
-    return others
 
 
 def _address(params: QueryDict) -> str:

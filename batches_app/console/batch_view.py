@@ -8,9 +8,9 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from batches_app.console.batch_filters import first_page
 from batches_app.models import Batch
 from config.console import keyset
+from config.console.filtering import first_page
 from config.console.keyset import Place, Sort
 
 NEWEST = "-created"

@@ -12,10 +12,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from batches_app.console.batch_filters import BatchFilters, first_page, problems_of
+from batches_app.console.batch_filters import BatchFilters
 from batches_app.console.batch_view import ViewForm
 from batches_app.models import SavedView
 from config.console.access import page
+from config.console.filtering import first_page, problems_of
 from config.templatetags.console import visible
 
 MOST = 50  # of one operator

@@ -11,7 +11,7 @@ from random import Random
 from django.conf import settings
 
 from batches_app import routing
-from batches_app.models import Batch, Lane
+from batches_app.models import Batch, BatchEvent, Lane
 from batches_app.seeding import arrivals, cast, money, rhythm, traffic, trail, vocabulary
 from batches_app.seeding.arrivals import Arrival
 from batches_app.seeding.books import Books
@@ -82,6 +82,7 @@ def _show_lanes(people: Cast, rng: Random, now: datetime) -> None:
         for lane in served.model.lanes.all():
             facts = _facts(served.model.name, lane, rng, now)
             owner = f"worker-{rng.randint(1, 3)}:{rng.randint(1000, 30000)}"
+            BatchEvent.objects.filter(lane=str(lane), owner=lane.owner).exclude(owner="").update(owner=owner)
             Lane.objects.filter(pk=lane.pk).update(owner=owner, lease_expires_at=lease, **facts)
         if served.model.name == PAUSED:
             Lane.objects.filter(model=served.model).update(owner="", lease_expires_at=None, in_flight=0, limit=0)

@@ -100,6 +100,8 @@ def _backdate(batch: Batch) -> None:
     batch.refresh_from_db()
     results_of = StoredFile.objects.filter(public_id__in=[batch.output_file_id, batch.error_file_id])
     results_of.update(created_at=batch.completed_at)
+    batch.events.filter(kind=history.CLAIMED).update(at=batch.created_at + START)
+    batch.events.exclude(kind=history.CLAIMED).update(at=done)
 
 
 def _result(line: int, batch: Batch, rng: Random) -> LineResult:

@@ -10,11 +10,12 @@ from django.utils.translation import gettext as _
 
 from batches_app.console import conditions
 from batches_app.health import State
-from config.console.scales import significant
+from config.console.scales import short, significant
 from config.templatetags.console import NONE, badge, span_text
 
 register = template.Library()
 register.filter("healed", conditions.healed)
+register.filter("compact", short)
 
 
 @register.filter

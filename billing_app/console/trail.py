@@ -13,11 +13,11 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from billing_app.console.trail_filters import ORDER, TrailFilters, chips, first_page
+from billing_app.console.trail_filters import ORDER, TrailFilters, chips
 from billing_app.models import AuditEntry
 from config.console import csv, keyset
 from config.console.access import page
-from config.console.filtering import problems_of, without_blanks
+from config.console.filtering import first_page, problems_of, without_blanks
 from config.console.keyset import MOST_COUNTED
 
 PERMISSION = "billing_app.view_auditentry"

@@ -8,20 +8,17 @@ from, to  2026-11-20, 2026-11-20 14:30, or 24h: ago
 """
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import datetime
 
 from django import forms
-from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from billing_app.models import AuditEntry
-from config.console import keyset
-from config.console.filtering import FilterForm, Moment, MomentField, part_of
-from config.console.keyset import Place, Sort
+from config.console.filtering import PAGING, Chip, MomentField, PagedFilters, moment_of, part_of, without
+from config.console.keyset import Sort
 
 ORDER = Sort("created_at", descending=True)
 # An entry's action begins with one of them and a dot.
@@ -40,32 +37,20 @@ NOUNS: dict[str, Promise | str] = {
     "group": _("Roles"),
     "rq": _("Queues"),
 }
-PAGING = ("after", "before")
 
 
-class TrailFilters(FilterForm):
+class TrailFilters(PagedFilters):
+    model, order = AuditEntry, ORDER
     q = forms.CharField(label=_("On what, or why"), required=False, max_length=200)
     actor = forms.CharField(label=_("Who"), required=False, max_length=150)
     what = forms.ChoiceField(label=_("What"), required=False, choices=[("", _("Any")), *NOUNS.items()])
     account = forms.CharField(label=_("Account"), required=False, max_length=100)
-    after = forms.CharField(required=False, max_length=200)
-    before = forms.CharField(required=False, max_length=200)
-    place = Place()
 
     def __init__(self, params: QueryDict) -> None:
         super().__init__(params)
         # Not declared above: `from` is no name for Python.
         self.fields["from"] = MomentField(label=_("From"), required=False)
         self.fields["to"] = MomentField(label=_("To"), required=False, whole_day=True)
-
-    def clean(self) -> dict[str, Any]:
-        given = super().clean()
-        after, before = given.get("after"), given.get("before")
-        if after and before:
-            raise ValidationError(_("“after” and “before” do not go together."))
-        if after or before:
-            self.place = _place(str(after or before), backwards=bool(before))
-        return given
 
     def chosen(self, *, now: datetime) -> QuerySet[AuditEntry]:
         return AuditEntry.objects.filter(*self._conditions(now))
@@ -80,46 +65,14 @@ class TrailFilters(FilterForm):
             if value := given[name]:
                 yield Q(**{name: value})
         if (since := given["from"]) is not None:
-            yield Q(created_at__gte=_moment(since, now))
+            yield Q(created_at__gte=moment_of(since, now))
         if (until := given["to"]) is not None:
-            yield Q(created_at__lt=_moment(until, now))
-
-
-def _place(cursor: str, *, backwards: bool) -> Place:
-    try:
-        return keyset.place(cursor, ORDER, AuditEntry, backwards=backwards)
-    except keyset.BadCursor:
-        raise ValidationError(_("There is no such page.")) from None
-
-
-def _moment(given: Moment, now: datetime) -> datetime:
-    return now - given if isinstance(given, timedelta) else given
-
-
-class Chip(NamedTuple):
-    """A filter that is in force, and the address without it."""
-
-    label: Promise | str
-    value: object
-    without: str
+            yield Q(created_at__lt=moment_of(until, now))
 
 
 def chips(filters: TrailFilters) -> list[Chip]:
     return [
-        Chip(filters[name].label, NOUNS.get(value, value) if name == "what" else value, _without(filters.data, name))
+        Chip(filters[name].label, NOUNS.get(value, value) if name == "what" else value, without(filters.data, name))
         for name, value in filters.data.items()
         if value and name not in PAGING
     ]
-
-
-def first_page(params: QueryDict) -> QueryDict:
-    others = params.copy()
-    for name in PAGING:
-        others.pop(name, None)
-    return others
-
-
-def _without(params: Any, name: str) -> str:
-    others = first_page(params)
-    others.pop(name, None)
-    return others.urlencode()

@@ -7,16 +7,21 @@ that is shown: a list that looks filtered and is not would be trusted.
 import re
 from collections.abc import Iterable
 from datetime import date, datetime, time, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.db.models import Q
+from django.db.models import Model, Q
 from django.http import QueryDict
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from config.console import keyset
+from config.console.keyset import Place, Sort
+
+PAGING = ("after", "before")
 YEARS = range(1971, 9999)  # the first and the last that a database knows overflow when they are moved to UTC
 _SPAN = re.compile(r"(\d{1,5})([mhd])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -32,6 +37,39 @@ class FilterForm(forms.Form):
             if len(self.data.getlist(name)) > 1:  # type: ignore[attr-defined]  # a QueryDict
                 raise ValidationError(_("“%(name)s” is given more than once."), params={"name": name})
         return self.cleaned_data
+
+
+class PagedFilters(FilterForm):
+    """Of a list of `model` in one `order`, whose pages have keys in the address."""
+
+    model: type[Model]
+    order: Sort
+    after = forms.CharField(required=False, max_length=800)  # a key may have a name in it
+    before = forms.CharField(required=False, max_length=800)
+    place = Place()
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean()
+        after, before = given.get("after"), given.get("before")
+        if after and before:
+            raise ValidationError(_("“after” and “before” do not go together."))
+        if after or before:
+            self.place = self._place(str(after or before), backwards=bool(before))
+        return given
+
+    def _place(self, cursor: str, *, backwards: bool) -> Place:
+        try:
+            return keyset.place(cursor, self.order, self.model, backwards=backwards)
+        except keyset.BadCursor:
+            raise ValidationError(_("There is no such page.")) from None
+
+
+class Chip(NamedTuple):
+    """A filter that is in force, and the address without it."""
+
+    label: Promise | str
+    value: object
+    without: str
 
 
 def problems_of(form: forms.BaseForm) -> list[str]:
@@ -51,11 +89,30 @@ def without_blanks(params: QueryDict, known: Iterable[str]) -> QueryDict:
     return others
 
 
+def first_page(params: QueryDict) -> QueryDict:
+    others = params.copy()
+    for name in PAGING:
+        others.pop(name, None)
+    return others
+
+
+def without(params: Any, name: str, left: Iterable[str] = ()) -> str:
+    """The address's parameters without that one, or with these of its values left, on the first page."""
+    others = first_page(params)
+    others.setlist(name, list(left))
+    return others.urlencode()
+
+
 def part_of(column: str, text: str) -> Q:
     """Texts in which this one occurs. The index of trigrams has no use for less than three letters in a row: those are
     looked for at the beginning only."""
     part = re.search(r"[^\W_]{3}", text)
     return Q(**{f"{column}__icontains" if part else f"{column}__istartswith": text})
+
+
+def moment_of(given: Moment, now: datetime) -> datetime:
+    """A span is one into the past."""
+    return now - given if isinstance(given, timedelta) else given
 
 
 class MomentField(forms.CharField):

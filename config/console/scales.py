@@ -46,6 +46,11 @@ def significant(value: Number) -> str:
     return f"{float(value):.3g}"
 
 
+def short(value: Number) -> str:
+    """1.25M: for what is large and changes all the time, or has all its digits beside it."""
+    return significant(value) if value < 1000 else compact(float(f"{value:.3g}"))
+
+
 def curve(values: Sequence[Number], top: float) -> list[tuple[float, float]]:
     """A point in the middle of each value's share of the width; the first and the last reach to the edges."""
     slot = WIDTH / len(values)

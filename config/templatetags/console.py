@@ -17,8 +17,6 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from config.console import scales
-
 register = template.Library()
 
 NONE = "—"
@@ -51,12 +49,6 @@ def shown(text: object, most: int = SHOWN) -> SafeString:
 @register.filter
 def number(value: int | None) -> str:
     return NONE if value is None else f"{value:,}"
-
-
-@register.filter
-def compact(value: float) -> str:
-    """1.25M: for what is large and changes all the time, or has its digits beside it."""
-    return scales.significant(value) if value < 1000 else scales.compact(float(f"{value:.3g}"))
 
 
 @register.filter

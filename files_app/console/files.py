@@ -18,10 +18,10 @@ from billing_app import audit
 from billing_app.models import Account
 from config.console import keyset
 from config.console.access import page
-from config.console.filtering import problems_of, without_blanks
+from config.console.filtering import first_page, problems_of, without_blanks
 from config.console.keyset import MOST_COUNTED
 from files_app.api import downloads
-from files_app.console.file_filters import ORDER, FileFilters, chips, first_page
+from files_app.console.file_filters import ORDER, FileFilters, chips
 from files_app.models import FileHold, StoredFile
 
 log = logging.getLogger(__name__)

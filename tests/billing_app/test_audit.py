@@ -7,6 +7,7 @@ from django.db import IntegrityError, transaction
 
 from billing_app import api_keys, audit
 from billing_app.models import Account, AuditEntry
+from billing_app.pricing import Rates
 
 pytestmark = pytest.mark.django_db
 MOMENT = datetime(2026, 11, 24, 5, 6, 7, tzinfo=UTC)
@@ -32,6 +33,17 @@ def test_an_entry_says_who_did_what_to_what_from_what_to_what_and_why() -> None:
 def test_amounts_stay_exact() -> None:
     audit.record(actor="a", action="x.y", target="t", changes={"amount": (None, Decimal("0.000000000000000000123"))})
     assert AuditEntry.objects.get().changes == {"amount": [None, "0.000000000000000000123"]}
+
+
+def test_prices_are_words() -> None:
+    plain, cached = (
+        Rates(Decimal("0.150"), Decimal(1), Decimal("0.5")),
+        Rates(Decimal(1), Decimal(2), Decimal(1), "EUR", Decimal(0)),
+    )
+    audit.record(actor="a", action="x.y", target="t", changes={"price": (plain, cached)})
+    assert AuditEntry.objects.get().changes == {
+        "price": ["0.15 input, 1 output USD, times 0.5", "1 input, 0 cached, 2 output EUR, times 1"]
+    }
 
 
 def test_no_secret_gets_into_an_entry() -> None:

@@ -17,9 +17,9 @@ from tests.stack import Stack
 MODEL = "m"
 ROLES = {"viewer": "vera", "operator": "olga", "billing": "bill", "administrator": "ada"}
 # Lanes of models whose upstreams nobody has would take turns with the one that works.
-_PAUSE = f"""
+PAUSE = """
 from django.utils import timezone; from batches_app.models import Lane, ServedModel
-ServedModel.objects.exclude(name="{MODEL}").exclude(upstream_url="builtin").update(paused_at=timezone.now())
+ServedModel.objects.exclude(upstream_url="builtin").update(paused_at=timezone.now())
 Lane.objects.update(lease_expires_at=None, owner="")
 """
 _TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
@@ -57,12 +57,13 @@ class Installation:
 
 
 @contextmanager
-def running(folder: Path, *, batches: int, pause: bool = True) -> Iterator[Installation]:
-    stack = Stack(folder, workers=2, CANCEL_GRACE="1")
+def running(folder: Path, *, batches: int, workers: int = 2, change: str = PAUSE) -> Iterator[Installation]:
+    """`change`: code that is run before anybody works, with the address of the upstream that there is for `{url}`."""
+    stack = Stack(folder, workers=workers, CANCEL_GRACE="1")
     stack.run("migrate")
     said = stack.run("seed_console", f"--batches={batches}", "--accounts=12")
-    if pause:
-        stack.shell(_PAUSE)
-    with FakeUpstream() as upstream, stack:
+    with FakeUpstream() as upstream:
+        stack.shell(change.replace("{url}", upstream.url))
         stack.serve(upstream.url, MODEL)
-        yield Installation(stack, upstream, said.rsplit(": ", 1)[1].strip())
+        with stack:
+            yield Installation(stack, upstream, said.rsplit(": ", 1)[1].strip())

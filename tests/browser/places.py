@@ -12,7 +12,7 @@ print(json.dumps({
     "real": real.public_id,
     "input": real.input_file_id,
     "retry": newest(parent__isnull=False),
-    "running": newest(status="in_progress", completed__gt=0),
+    "running": Batch.objects.filter(status="in_progress").order_by("-failed")[0].public_id,
     "failed": newest(status="failed"),
     "expired": newest(status="expired"),
     "account": Balance.objects.filter(is_prepaid=True).first().account_id,

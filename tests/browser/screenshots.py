@@ -17,12 +17,18 @@ from tests.browser.places import PUBLIC, addresses
 from tests.browser.visitor import Visitor, launch, program
 
 ROOT = Path(__file__).resolve().parents[2]
-BATCHES = 2_000
+BATCHES, WORKERS = 20_000, 6
+HEIGHT = "document.documentElement.scrollHeight"
 SIZES = {1280: 900, 360: 740}
 # For the README: name, width, scheme.
-CHOSEN = (("overview", 1280, "light"), ("batches", 1280, "light"), ("batch", 1280, "dark"), ("batches", 360, "dark"))
-# Models whose upstream is to be there: the seeded batches under way go on.
-_SERVE = """
+CHOSEN = (
+    ("overview", 1280, "light"),
+    ("batches", 1280, "light"),
+    ("batch running", 1280, "light"),
+    ("batches", 360, "dark"),
+)
+# Of most models the upstream is there: their seeded batches go on.
+SERVE = """
 from batches_app.models import Lane, ServedModel
 there = ["qwen3-235b-a22b", "qwen3-vl-flash", "deepseek-v3.2", "gpt-oss-120b", "bge-m3"]
 ServedModel.objects.filter(name__in=there).update(upstream_url="{url}")
@@ -36,7 +42,7 @@ def main() -> None:
         raise SystemExit("Chromium is not installed: apt-get install chromium fonts-noto-cjk")
     with (
         tempfile.TemporaryDirectory(prefix="batchdesk-screenshots-") as folder,
-        running(Path(folder), batches=BATCHES, pause=False) as installation,
+        running(Path(folder), batches=BATCHES, workers=WORKERS, change=SERVE) as installation,
         sync_playwright() as playwright,
         launch(playwright, path) as browser,
     ):
@@ -56,32 +62,29 @@ def _options() -> argparse.Namespace:
 
 
 def _set_going(installation: Installation) -> None:
-    """Work that is under way: slow enough to be seen, on a day like others."""
-    installation.upstream.control.set(heavy_tail=[4_000, 15_000])
-    installation.upstream.control.set(match="cid:3", status=400)
-    installation.stack.shell(_SERVE.format(url=installation.upstream.url))
-    time.sleep(20)
+    """Work that is under way: slow enough to be seen, and as much as on a usual day."""
+    installation.upstream.control.set(heavy_tail=[12_000, 40_000])
+    time.sleep(70)  # of which charts show a minute
 
 
 def _pictures(visitor: Visitor, installation: Installation, options: argparse.Namespace) -> Iterator[Path]:
     for name, address in addresses(installation).items():
-        if options.only in (None, name):
-            for (width, height), scheme in product(SIZES.items(), ("light", "dark")):
-                page = visitor(
-                    address,
-                    role="" if name in PUBLIC else "administrator",
-                    width=width,
-                    height=height,
-                    scheme=scheme,
-                    language=options.language,
-                )
-                page.wait_for_load_state("networkidle")
-                path = options.folder / f"{name.replace(' ', '-')}-{width}-{scheme}.png"
-                page.screenshot(path=path, full_page=True)
-                if options.choose and (name, width, scheme) in CHOSEN:
-                    page.screenshot(path=ROOT / "docs" / path.name)
-                visitor.close()
-                yield path
+        if options.only not in (None, name):
+            continue
+        for width, scheme in product(SIZES, ("light", "dark")):
+            role = "" if name in PUBLIC else "administrator"
+            page = visitor(
+                address, role=role, width=width, height=SIZES[width], scheme=scheme, language=options.language
+            )
+            page.wait_for_load_state("networkidle")
+            path = options.folder / f"{name.replace(' ', '-')}-{width}-{scheme}.png"
+            if options.choose and (name, width, scheme) in CHOSEN:
+                page.screenshot(path=ROOT / "docs" / path.name)
+            # Not `full_page`: what sticks to the window's edges would end in the middle of the picture.
+            page.set_viewport_size({"width": width, "height": max(SIZES[width], page.evaluate(HEIGHT))})
+            page.screenshot(path=path)
+            visitor.close()
+            yield path
 
 
 if __name__ == "__main__":
