@@ -51,7 +51,7 @@ def plan(under_way: int, done: int, cast: Cast, rng: Random, *, now: datetime) -
 
 
 def _fates(count: int) -> list[Fate]:
-    few = [Fate.VALIDATING, Fate.LATE, Fate.CANCELLING, Fate.FINALIZING] * max(1, count // 16)
+    few = [Fate.VALIDATING, Fate.LATE, Fate.CANCELLING, Fate.FINALIZING] * max(1, count // 40)
     return [*few, *[Fate.RUNNING] * count][:count]
 
 

@@ -39,6 +39,8 @@ def retry(*, now: datetime) -> Batch | None:
     operations.start(operation, "The tenant has corrected the roles", by=BY_OPERATOR, now=now)
     operations.carry_out(operation.pk)
     operation.refresh_from_db()
+    # As if it had been a minute after the batch that it comes from.
+    Batch.objects.filter(pk=operation.result_id).update(created_at=min(now, batch.created_at + timedelta(minutes=1)))
     return operation.result
 
 

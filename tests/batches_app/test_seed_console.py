@@ -70,8 +70,9 @@ def test_a_number_that_cannot_be_is_refused(number: str) -> None:
 
 
 def test_ids_grow_with_time() -> None:
-    moments = list(Batch.objects.order_by("pk").values_list("created_at", flat=True))
-    assert all(later >= earlier for earlier, later in pairwise(moments) if later != moments[-1])
+    known = Batch.objects.exclude(parent__endpoint="/v1/chat/ds-test")
+    moments = list(known.order_by("pk").values_list("created_at", flat=True))
+    assert all(later >= earlier for earlier, later in pairwise(moments))
 
 
 def test_the_books_agree() -> None:

@@ -7,12 +7,14 @@ from batches_app.models import Batch, Operation, ServedModel
 from billing_app.models import Balance
 from files_app.models import StoredFile
 def newest(**facts): return Batch.objects.filter(**facts).latest("pk").public_id
+running = Batch.objects.filter(status="in_progress")
+busy = running.filter(shards__state="running")
 real = Batch.objects.filter(endpoint="/v1/chat/ds-test", parent=None, failed__gt=0).latest("pk")
 print(json.dumps({
     "real": real.public_id,
     "input": real.input_file_id,
     "retry": newest(parent__isnull=False),
-    "running": Batch.objects.filter(status="in_progress").order_by("-failed")[0].public_id,
+    "running": (busy if busy.exists() else running).order_by("-failed")[0].public_id,
     "failed": newest(status="failed"),
     "expired": newest(status="expired"),
     "account": Balance.objects.filter(is_prepaid=True).first().account_id,
@@ -27,8 +29,8 @@ ADDRESSES = {
     "batches": "batches",
     "batches filtered": "batches?status=completed&has_errors=yes&sort=deadline",
     "batches none": "batches?q=nothing+like+it",
-    "batch": "batches/{real}",
-    "batch running": "batches/{running}",
+    "batch": "batches/{running}",
+    "batch done": "batches/{real}",
     "batch failed": "batches/{failed}",
     "batch expired": "batches/{expired}",
     "batch retry": "batches/{retry}",

@@ -1,6 +1,6 @@
 """Pictures of every page, on a desk and on a phone, light and dark: `make screenshots`.
 
-python -m tests.browser.screenshots [--language zh-CN] [--only NAME] [FOLDER]
+python -m tests.browser.screenshots [--language zh-CN] [--only NAME]… [FOLDER]
 """
 
 import argparse
@@ -24,13 +24,13 @@ SIZES = {1280: 900, 360: 740}
 CHOSEN = (
     ("overview", 1280, "light"),
     ("batches", 1280, "light"),
-    ("batch running", 1280, "light"),
+    ("batch", 1280, "dark"),
     ("batches", 360, "dark"),
 )
 # Of most models the upstream is there: their seeded batches go on.
 SERVE = """
 from batches_app.models import Lane, ServedModel
-there = ["qwen3-235b-a22b", "qwen3-vl-flash", "deepseek-v3.2", "gpt-oss-120b", "bge-m3"]
+there = ["qwen3-235b-a22b", "qwen3-vl-flash", "deepseek-v3.2", "gpt-oss-120b", "kimi-k2", "bge-m3"]
 ServedModel.objects.filter(name__in=there).update(upstream_url="{url}")
 Lane.objects.update(lease_expires_at=None, owner="")
 """
@@ -56,7 +56,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.browser.screenshots")
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "var" / "screenshots")
     parser.add_argument("--language", default="en")
-    parser.add_argument("--only", metavar="NAME", help="of a page")
+    parser.add_argument("--only", action="append", metavar="NAME", help="of a page")
     parser.add_argument("--choose", action="store_true", help="put the README's into docs/")
     return parser.parse_args()
 
@@ -69,7 +69,7 @@ def _set_going(installation: Installation) -> None:
 
 def _pictures(visitor: Visitor, installation: Installation, options: argparse.Namespace) -> Iterator[Path]:
     for name, address in addresses(installation).items():
-        if options.only not in (None, name):
+        if options.only and name not in options.only:
             continue
         for width, scheme in product(SIZES, ("light", "dark")):
             role = "" if name in PUBLIC else "administrator"
