@@ -8,7 +8,7 @@ from billing_app.models import Balance
 from files_app.models import StoredFile
 def newest(**facts): return Batch.objects.filter(**facts).latest("pk").public_id
 running = Batch.objects.filter(status="in_progress")
-busy = running.filter(shards__state="running")
+busy = running.filter(model__paused_at=None, model__lanes__in_flight__gt=0, shards__state="running")
 real = Batch.objects.filter(endpoint="/v1/chat/ds-test", parent=None, failed__gt=0).latest("pk")
 print(json.dumps({
     "real": real.public_id,

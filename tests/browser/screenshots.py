@@ -17,7 +17,7 @@ from tests.browser.places import PUBLIC, addresses
 from tests.browser.visitor import Visitor, launch, program
 
 ROOT = Path(__file__).resolve().parents[2]
-BATCHES, WORKERS = 20_000, 6
+BATCHES, WORKERS = 20_000, 7
 HEIGHT = "document.documentElement.scrollHeight"
 SIZES = {1280: 900, 360: 740}
 # For the README: name, width, scheme.
@@ -63,8 +63,8 @@ def _options() -> argparse.Namespace:
 
 def _set_going(installation: Installation) -> None:
     """Work that is under way: slow enough to be seen, and as much as on a usual day."""
-    installation.upstream.control.set(heavy_tail=[12_000, 40_000])
-    time.sleep(70)  # of which charts show a minute
+    installation.upstream.control.set(heavy_tail=[35_000, 90_000])
+    time.sleep(150)  # charts show whole minutes
 
 
 def _pictures(visitor: Visitor, installation: Installation, options: argparse.Namespace) -> Iterator[Path]:
