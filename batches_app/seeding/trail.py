@@ -39,9 +39,11 @@ def retry(*, now: datetime) -> Batch | None:
     operations.start(operation, "The tenant has corrected the roles", by=BY_OPERATOR, now=now)
     operations.carry_out(operation.pk)
     operation.refresh_from_db()
+    if (result := operation.result) is None:
+        return None
     # As if it had been a minute after the batch that it comes from.
-    Batch.objects.filter(pk=operation.result_id).update(created_at=min(now, batch.created_at + timedelta(minutes=1)))
-    return operation.result
+    Batch.objects.filter(pk=result.pk).update(created_at=min(now, batch.created_at + timedelta(minutes=1)))
+    return result
 
 
 def _entry(at: datetime, cast: Cast, rng: Random) -> Row:
