@@ -222,4 +222,4 @@ def test_the_ledger_is_checked_against_the_bytes(stack: Stack, upstream: FakeUps
     stack.shell(FALSIFY)
     report = stack.manage("billing_reconcile", check=False)
     assert [difference["batch_id"] for difference in report["differences"]] == [batch.id]
-    assert [found["what"].split(" of ")[0] for found in report["books"]] == ["balance", "spend"]
+    assert [found["what"].split(" of ")[0] for found in report["books"]] == ["balance", "spend", "daily usage"]
