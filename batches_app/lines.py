@@ -1,53 +1,51 @@
-"""The lines of a batch, for who looks at them: what was asked, and what came of it, wherever that lies at the moment.
-
-While a batch runs, results lie in its checkpoints, which know lines by number; when it has ended, in the output and the
-error file, in input order. A line's `key` says where: l<number>, o<offset> or e<offset>. Nothing here reads more than a
-page of lines at once, nor longer than an operator waits: a reading that is cut off says so.
-"""
+"""The lines of a batch for who looks at them: what was asked, and what came of it. Nothing here reads more than a page
+of lines, nor longer than somebody waits; what is cut off by that tells from where to go on."""
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from io import BytesIO
-from typing import BinaryIO, cast
 
 import msgspec
 from django.conf import settings
 
 from batches_app import error_groups, results
-from batches_app.custom_ids import custom_id_of, spellings
+from batches_app.custom_ids import spellings
+from batches_app.ended_lines import Merged, ResultFile, is_result_of
+from batches_app.line_entries import Bytes, Entry, Gone, Kind, Source, blob_of_input, opened
 from batches_app.models import Batch
-from batches_app.places import BlobReader, of_batch
+from batches_app.request_parsing import read_custom_id
+from batches_app.running_lines import Requests, Results, key_of, number_of
 from batches_app.states import TERMINAL
-from files_app import blobs, jsonl
-from files_app.models import StoredFile
+from files_app import jsonl
+
+__all__ = ["Asked", "Bytes", "CutOff", "Entry", "Found", "Gone", "Kind", "Listed"]
 
 PAGE = 50
 SECONDS = 1.0
-HEAD_BYTES = 64 * 1024  # of a line in the list: enough for its id and what an error says
-CHUNK_BYTES = 256 * 1024
+NEAR_SECONDS = 0.2
+MOST_TOLD = 1024 * 1024  # of an error: one that is longer says nothing short (results.error_of)
 
+_TEXT = rb'("[^"\\]*(?:\\.[^"\\]*)*")'
 _HEAD = re.compile(
-    rb'\{"id": "[^"]*", "custom_id": ("[^"\\]*(?:\\.[^"\\]*)*"), "response": (?:null|\{"status_code": (\d+))'
+    rb'\{"id": "[^"]*", "custom_id": %b, "response": (?:null|\{"status_code": (\d+), "request_id": %b)' % (_TEXT, _TEXT)
 )
-_KEY = re.compile(r"([loe])(\d{1,15})")
-
-
-class Gone(Exception):
-    """The file that it was in was deleted, or the batch has ended since: look for it anew."""
+_KIND_OF = {"o": Kind.SUCCEEDED, "e": Kind.FAILED}
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A line in a list. `status`: of the upstream's answer; `code`: of an error line; `number`: where it is known."""
+    """What a line came to. `status` and `request_id`: of the upstream's answer; `code` and `message`: of an error."""
 
     key: str
-    custom_id: str
-    status: int | None
-    code: str
-    size: int
-    number: int | None = None
+    custom_id: str  # empty: too long to be shown
+    number: int | None
+    size: int | None  # None: no result yet
+    status: int | None = None
+    request_id: str = ""
+    code: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,232 +57,184 @@ class Listed:
     is_cut_off: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Bytes:
-    """Where a line is, to be read as far as somebody wants it."""
+class CutOff(Exception):
+    """The time is over. `at`: from where to look on; `looked`: how many bytes of the file were looked through."""
 
-    blob: str
-    offset: int
-    size: int
-
-    def read(self, most: int) -> bytes:
-        """Raises Gone."""
-        with self.open() as file:
-            return file.read(min(most, self.size))
-
-    def open(self) -> BinaryIO:
-        """At its beginning; its end is the reader's to heed. Raises Gone."""
-        file = _open(self.blob)
-        file.seek(self.offset)
-        return file
+    def __init__(self, at: str, looked: int) -> None:
+        super().__init__(at)
+        self.at, self.looked = at, looked
 
 
-def listed(batch: Batch, kind: str, code: str, after: str) -> Listed:
-    """The next lines of `kind` (succeeded, failed), of one error code or (empty) of all. Raises Gone."""
-    chosen = _Chosen(batch, code if kind == "failed" else "")
-    lines = _ended(batch, kind, after) if batch.status in TERMINAL else _running(batch, kind, after)
+class _Clock:
+    def __init__(self, seconds: float) -> None:
+        self._ends = time.monotonic() + seconds
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() > self._ends
+
+
+def kind_of(key: str) -> Kind:
+    """Of the list that a line is in, if nothing else is said."""
+    return _KIND_OF.get(key[:1], Kind.ALL)
+
+
+def listed(batch: Batch, kind: Kind, code: str, after: str) -> Listed:
+    """The next lines of `kind`; of FAILED only those of one error code, unless it is empty. Raises Gone."""
+    is_chosen, clock = _chooser(batch, kind, code), _Clock(SECONDS)
     found: list[Found] = []
-    ends, next_key = time.monotonic() + SECONDS, ""
-    for key, place, line in lines:
-        next_key = key
-        if len(found) == PAGE or time.monotonic() > ends:
-            return Listed(found, next_key, is_cut_off=len(found) < PAGE)
-        if chosen(line):
-            found.append(_told(key, place, line))
+    for entry in _source(batch, kind).forwards(after):
+        # After one line at least: else the next page would be this one again.
+        if len(found) == PAGE or (clock.is_over and entry.key != after):
+            return Listed(found, entry.key, is_cut_off=len(found) < PAGE)
+        if is_chosen(entry):
+            found.append(told(entry))
     return Listed(found)
 
 
-class _Chosen:
+def neighbours(batch: Batch, key: str, kind: Kind, code: str) -> tuple[str, str]:
+    """Keys of the lines before and after it in the list of `kind` and `code`. Empty: there is none, or none near.
+    Raises Gone."""
+    source, is_chosen = _source(batch, kind), _chooser(batch, kind, code)
+    before = _nearest(source.backwards(key), is_chosen)
+    return before, _nearest((entry for entry in source.forwards(key) if entry.key != key), is_chosen)
+
+
+def _nearest(entries: Iterator[Entry], is_chosen: Callable[[Entry], bool]) -> str:
+    clock = _Clock(NEAR_SECONDS)
+    for entry in entries:
+        if is_chosen(entry):
+            return entry.key
+        if clock.is_over:
+            break
+    return ""
+
+
+def _source(batch: Batch, kind: Kind) -> Source:
+    if batch.status not in TERMINAL:
+        return Results(batch, kind) if kind in (Kind.SUCCEEDED, Kind.FAILED) else Requests(batch, kind)
+    if kind == Kind.WAITING:
+        raise Gone
+    return Merged(batch) if kind == Kind.ALL else ResultFile(batch, "o" if kind == Kind.SUCCEEDED else "e")
+
+
+def _chooser(batch: Batch, kind: Kind, code: str) -> Callable[[Entry], bool]:
     """By error code, as the groups of the batch have it."""
-
-    def __init__(self, batch: Batch, code: str) -> None:
-        self._code = code
-        self._codes = set(batch.error_groups.values_list("code", flat=True)) if code else set()
-
-    def __call__(self, head: bytes) -> bool:
-        return not self._code or error_groups.group_of(self._codes, results.error_of(head)[0]) == self._code
+    if kind != Kind.FAILED or not code:
+        return lambda entry: True
+    codes = set(batch.error_groups.values_list("code", flat=True))
+    return lambda entry: error_groups.group_of(codes, told(entry).code) == code
 
 
-def _told(key: str, place: Bytes, head: bytes) -> Found:
-    number = int(key[1:]) if key.startswith("l") else None
-    return Found(key, *told(head), place.size, number)
+def told(entry: Entry) -> Found:
+    if entry.result is None:
+        return Found(entry.key, entry.custom_id, entry.number, None)
+    custom_id, status, request_id = _of_head(entry.head)
+    is_success = status is not None and 200 <= status < 300
+    code, message = ("", "") if is_success else _error(entry.result, entry.head, status)
+    return Found(entry.key, custom_id, entry.number, entry.result.size, status, request_id, code, message)
 
 
-def told(head: bytes) -> tuple[str, int | None, str]:
-    """Of a result line, by its beginning: custom_id, status of the upstream's answer, code of its error."""
+def _of_head(head: bytes) -> tuple[str, int | None, str]:
     found = _HEAD.match(head)
     if found is None:
         return "", None, ""
-    status = int(found[2]) if found[2] else None
-    is_success = status is not None and 200 <= status < 300
-    code = "" if is_success else results.error_of(head)[0]
-    return msgspec.json.decode(found[1], type=str), status, code
+    decode = msgspec.json.Decoder(str).decode
+    return decode(found[1]), int(found[2]) if found[2] else None, decode(found[3]) if found[3] else ""
 
 
-def _running(batch: Batch, kind: str, after: str) -> Iterator[tuple[str, Bytes, bytes]]:
-    first = _position(after, "l") if after else 0
-    wanted = (place for place in of_batch(batch) if place.failed == (kind == "failed") and place.line >= first)
-    with BlobReader() as reader:
-        for place in wanted:
-            where = Bytes(place.blob, place.offset, place.length)
-            try:
-                head = reader.read(place._replace(length=min(place.length, HEAD_BYTES)))
-            except FileNotFoundError:
-                raise Gone from None
-            yield f"l{place.line}", where, head
-
-
-def _ended(batch: Batch, kind: str, after: str) -> Iterator[tuple[str, Bytes, bytes]]:
-    letter = "e" if kind == "failed" else "o"
-    start = _position(after, letter) if after else 0
-    public_id = batch.error_file_id if kind == "failed" else batch.output_file_id
-    if not public_id:
-        return
-    blob = _blob(public_id)
-    with _open(blob) as file:
-        for offset, size, head in _heads(file, start):
-            yield f"{letter}{offset}", Bytes(blob, offset, size), head
-
-
-def _heads(file: BinaryIO, start: int) -> Iterator[tuple[int, int, bytes]]:
-    """Offset, size and beginning of each line from `start` on, without holding more than the beginning of any."""
-    file.seek(start)
-    offset, size, head = start, 0, b""
-    while chunk := file.read(CHUNK_BYTES):
-        at = 0
-        while (end := chunk.find(b"\n", at)) >= 0:
-            head += chunk[at : min(end, at + HEAD_BYTES - len(head))]
-            size += end + 1 - at
-            yield offset, size, head
-            offset, size, head, at = offset + size, 0, b"", end + 1
-        head += chunk[at : at + HEAD_BYTES - len(head)]
-        size += len(chunk) - at
-    if size:
-        yield offset, size, head
-
-
-def _position(key: str, letters: str) -> int:
-    found = _KEY.fullmatch(key)
-    if found is None or found[1] not in letters:
-        raise Gone
-    return int(found[2])
-
-
-def _blob(public_id: str) -> str:
-    file = StoredFile.objects.filter(public_id=public_id).first()
-    if file is None:
-        raise Gone
-    return file.blob
-
-
-def _open(blob: str) -> BinaryIO:
-    try:
-        return cast(BinaryIO, blobs.read(blob))
-    except FileNotFoundError:
-        raise Gone from None
+def _error(place: Bytes, head: bytes, status: int | None) -> tuple[str, str]:
+    if len(head) == place.size:
+        return results.error_of(head)
+    if place.size <= MOST_TOLD or status is None:
+        return results.error_of(place.read(place.size))
+    return f"http_{status}", head.partition(b'"body": ')[2].decode(errors="replace")
 
 
 # One line
 
 
-def result(batch: Batch, key: str) -> Bytes | None:
-    """Where its result is; None: it has none yet. Raises Gone."""
-    position = _position(key, "loe")
-    if key.startswith("l"):
-        if batch.status in TERMINAL:
-            raise Gone
-        place = next((place for place in of_batch(batch) if place.line == position), None)
-        return place and Bytes(place.blob, place.offset, place.length)
-    public_id = batch.error_file_id if key.startswith("e") else batch.output_file_id
-    if not public_id:
-        raise Gone
-    blob = _blob(public_id)
-    with _open(blob) as file:
-        if position:
-            file.seek(position - 1)
-            if file.read(1) != b"\n":
-                raise Gone  # the middle of a line
-        line = next(_heads(file, position), None)
-    if line is None:
-        raise Gone
-    return Bytes(blob, line[0], line[1])
+def line(batch: Batch, key: str) -> Entry:
+    """Raises Gone."""
+    # Without its input a running batch has no list of all lines, but of results.
+    kinds = [kind_of(key)] if batch.status in TERMINAL else [Kind.ALL, Kind.SUCCEEDED, Kind.FAILED]
+    for kind in kinds:
+        with suppress(Gone):
+            entry = next(_source(batch, kind).forwards(key), None)
+            if entry is not None and entry.key == key:
+                return entry
+    raise Gone
 
 
-def request(batch: Batch, custom_id: str, key: str = "") -> "Asked | None":
-    """By the line's number while the batch runs, else by custom_id. None: the input file is gone. Raises CutOff."""
-    blob = _input(batch)
-    if blob is None:
-        return None
-    if key.startswith("l"):
-        return _numbered(batch, blob, _position(key, "l"))
-    try:
-        with _open(blob) as file:
-            return _asked(file, blob, custom_id)
-    except Gone:
-        return None
-
-
-def _numbered(batch: Batch, blob: str, number: int) -> "Asked":
-    shard = batch.shards.filter(first_line__lte=number, last_line__gte=number).first()
-    if shard is None:
-        return Asked()
-    file = BytesIO(Bytes(blob, shard.offset, shard.size).read(shard.size))
-    for line in jsonl.read_lines(file, max_bytes=settings.MAX_LINE_BYTES, first_number=shard.first_line):
-        if line.number == number:
-            return Asked(number, Bytes(blob, shard.offset + line.offset, line.end - line.offset))
-    return Asked()
+def moved(batch: Batch, key: str) -> str:
+    """The key, now that the batch has ended, of a line that had this one while it ran. Raises Gone."""
+    number, clock = number_of(key), _Clock(SECONDS)
+    if batch.status in TERMINAL:
+        for entry in Merged(batch).forwards(""):
+            if entry.number == number:
+                return entry.key
+            if clock.is_over:
+                break
+    raise Gone
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request line of the input file; `place` is None where no line has this custom_id."""
+    """A request line of the input file. `at`: where it is, as `request` takes it."""
 
-    number: int = 0
-    place: Bytes | None = None
-
-
-class CutOff(Exception):
-    """The file is too large to be looked through while somebody waits."""
+    number: int
+    place: Bytes
+    at: str
 
 
-def _input(batch: Batch) -> str | None:
-    if batch.source is not None:
-        return batch.source.blob
-    file = StoredFile.objects.filter(public_id=batch.input_file_id, account=batch.account_id).first()
-    return file.blob if file else None
+def request(batch: Batch, entry: Entry, start: str = "") -> Asked | None:
+    """What the line is the result of; the input is looked through for it from `start` on. None: not there. Raises
+    Gone, CutOff."""
+    if entry.request is not None and entry.number is not None:
+        return Asked(entry.number, entry.request, "")
+    custom_id = told(entry).custom_id
+    return _search(batch, custom_id, start) if custom_id else None
 
 
-def _asked(file: BinaryIO, blob: str, custom_id: str) -> Asked:
-    needles = spellings(custom_id)
-    ends = time.monotonic() + SECONDS
-    for line in jsonl.read_lines(file, max_bytes=settings.MAX_LINE_BYTES):
-        if any(needle in line.raw for needle in needles) and custom_id_of(line.raw) == custom_id:
-            return Asked(line.number, Bytes(blob, line.offset, line.end - line.offset))
-        if time.monotonic() > ends:
-            raise CutOff
-    return Asked()
-
-
-def find(batch: Batch, custom_id: str) -> str | None:
-    """The key of the line with this custom_id; None: there is none. Raises Gone, CutOff."""
+def find(batch: Batch, custom_id: str, start: str = "") -> str | None:
+    """The key of the line with this custom_id. None: there is none. Raises Gone, CutOff."""
     if batch.status not in TERMINAL:
-        asked = request(batch, custom_id)
-        if asked is None:
-            raise Gone
-        return f"l{asked.number}" if asked.place else None
-    needle = b'"custom_id": %b, "response": ' % msgspec.json.encode(custom_id)
-    ends = time.monotonic() + SECONDS
-    for letter, public_id in (("o", batch.output_file_id), ("e", batch.error_file_id)):
-        if public_id and (key := _in_file(_blob(public_id), letter, needle, ends)):
-            return key
+        asked = _search(batch, custom_id, start)
+        return key_of(asked.number) if asked else None
+    wanted, clock = msgspec.json.encode(custom_id), _Clock(SECONDS)
+    for letter in "oe" if not start.startswith("e") else "e":
+        for entry in ResultFile(batch, letter).forwards(start if start.startswith(letter) else ""):
+            if is_result_of(wanted, entry.head):
+                return entry.key
+            if clock.is_over and entry.key != start:
+                raise CutOff(entry.key, int(entry.key[1:]))
     return None
 
 
-def _in_file(blob: str, letter: str, needle: bytes, ends: float) -> str | None:
-    with _open(blob) as file:
-        for offset, _size, head in _heads(file, 0):
-            if needle in head[: len(needle) + 100]:
-                return f"{letter}{offset}"
-            if time.monotonic() > ends:
-                raise CutOff
+def _search(batch: Batch, custom_id: str, start: str) -> Asked | None:
+    number, offset = _start(start)
+    blob, needles, clock = blob_of_input(batch), spellings(custom_id), _Clock(SECONDS)
+    with opened(blob, offset) as file:
+        for line in jsonl.read_lines(file, max_bytes=settings.MAX_LINE_BYTES, first_number=number):
+            at = f"{line.number}-{offset + line.offset}"
+            if any(needle in line.raw for needle in needles) and _custom_id(line.raw) == custom_id:
+                return Asked(line.number, Bytes(blob, offset + line.offset, line.end - line.offset), at)
+            if clock.is_over and at != start:
+                raise CutOff(at, offset + line.offset)
     return None
+
+
+def _custom_id(line: bytes) -> str | None:
+    try:
+        return read_custom_id(line)
+    except msgspec.MsgspecError:  # of an input file that did not pass validation
+        return None
+
+
+def _start(text: str) -> tuple[int, int]:
+    if not text:
+        return 1, 0
+    found = re.fullmatch(r"([1-9]\d{0,9})-(\d{1,15})", text, re.ASCII)
+    if found is None:
+        raise Gone
+    return int(found[1]), int(found[2])

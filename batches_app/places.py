@@ -20,13 +20,17 @@ class Place(NamedTuple):
     length: int
 
 
-def of_batch(batch: Batch) -> list[Place]:
-    """Of every result so far, in input order: a few bytes for each, however long the results are."""
+def of_batch(batch: Batch, first: int = 1, last: int | None = None) -> list[Place]:
+    """Of every result so far, or of these lines', in input order: a few bytes for each, however long they are."""
+    overlapping = batch.checkpoints.filter(last_line__gte=first)
+    if last is not None:
+        overlapping = overlapping.filter(first_line__lte=last)
     found = []
-    for blob, index in batch.checkpoints.values_list("blob", "index"):
+    for blob, index in overlapping.values_list("blob", "index"):
         offset = 0
         for entry in results.unpack_index(bytes(index)):
-            found.append(Place(entry.line, entry.failed, blob, offset, entry.length))
+            if first <= entry.line and (last is None or entry.line <= last):
+                found.append(Place(entry.line, entry.failed, blob, offset, entry.length))
             offset += entry.length
     return sorted(found)
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
-from django.db.models import Sum
+from django.db.models import F, QuerySet, Subquery, Sum
 from django.db.models.functions import Length
 
 from batches_app import results
 from batches_app.models import Batch, Checkpoint
 from batches_app.states import Status
+from billing_app.models import LedgerEntry
 
 WINDOW = timedelta(minutes=2)
 FORESEEABLE = timedelta(days=365)
@@ -16,9 +18,29 @@ FORESEEABLE = timedelta(days=365)
 
 def rates(batch_ids: Collection[int], *, now: datetime) -> dict[int, float]:
     """Lines a second over the last two minutes, or since the batch began; none for a batch that got nowhere."""
-    recent = Checkpoint.objects.filter(batch__in=batch_ids, created_at__gte=now - WINDOW).order_by()
-    sums = recent.values_list("batch", "batch__in_progress_at").annotate(size=Sum(Length("index")))
+    sums = _recent(batch_ids, now)
     return {batch: size / results.ENTRY_BYTES / _seconds(begun, now) for batch, begun, size in sums}
+
+
+class Speed(NamedTuple):
+    lines_per_second: float = 0.0
+    tokens_per_minute: float = 0.0  # that were booked, of input and output
+
+
+def speed(batch: Batch, *, now: datetime) -> Speed:
+    """Over the same time; one query."""
+    booked = LedgerEntry.objects.filter(batch_id=batch.public_id, created_at__gte=now - WINDOW).order_by()
+    tokens = booked.values("batch_id").annotate(sum=Sum(F("input_tokens") + F("output_tokens"))).values("sum")
+    for _, begun, size, used in _recent([batch.pk], now).annotate(tokens=Subquery(tokens)):
+        seconds = _seconds(begun, now)
+        return Speed(size / results.ENTRY_BYTES / seconds, 60 * (used or 0) / seconds)
+    return Speed()
+
+
+def _recent(batch_ids: Collection[int], now: datetime) -> "QuerySet[Checkpoint, Any]":
+    """Of each batch its id, when it began, and how long the indexes of its new checkpoints are."""
+    recent = Checkpoint.objects.filter(batch__in=batch_ids, created_at__gte=now - WINDOW).order_by()
+    return recent.values_list("batch", "batch__in_progress_at").annotate(size=Sum(Length("index")))
 
 
 def _seconds(begun: datetime | None, now: datetime) -> float:

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
-from django.db.models import Count, Q
+from django.db.models import Count, Exists, Q, Sum
 
 from batches_app.health import is_held, limit_of
-from batches_app.models import Batch, Lane, Shard
+from batches_app.models import Batch, Lane, LaneMinute, ServedModel, Shard
 from batches_app.states import Status
+
+LOOKED_BACK = timedelta(hours=6)
 
 
 class Cause(StrEnum):
@@ -25,6 +27,9 @@ class Cause(StrEnum):
     LAST_ANSWERS = "last_answers"  # stopped; what is in flight has a short grace
     MERGE_WAITS = "merge_waits"  # for a worker of the queue "control"
     MERGING = "merging"
+
+
+STANDSTILL = frozenset({Cause.PAUSED, Cause.UPSTREAM_DOWN, Cause.NO_LANE})  # until it is over, nothing gets done
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +75,25 @@ def _on_its_way(batch: Batch, now: datetime) -> Iterator[Reason]:
     if batch.model.paused_at:
         yield Reason(Cause.PAUSED, since=batch.model.paused_at)
         return
-    lanes = [lane for lane in Lane.objects.filter(model=batch.model_id, permits__gt=0) if is_held(lane, now)]
-    shards = Shard.objects.filter(batch=batch).aggregate(
-        waiting=Count("pk", filter=Q(state=Shard.State.WAITING)), running=Count("pk", filter=Q(state="running"))
-    )
-    if shards["waiting"] and not lanes:
+    every = _lanes(batch)
+    lanes = [lane for lane in every if is_held(lane, now)]
+    waits, runs = (any(getattr(lane, name) for lane in every) for name in ("batch_waits", "batch_runs"))
+    if waits and not lanes:
         yield Reason(Cause.NO_LANE)
         return
-    yield from _of_upstream(batch, lanes)
-    if shards["waiting"] and not shards["running"]:
+    yield from _of_upstream(batch.model, lanes, now)
+    if waits and not runs:
         yield from _of_others(batch, lanes)
 
 
-def _of_upstream(batch: Batch, lanes: list[Lane]) -> Iterator[Reason]:
+def _lanes(batch: Batch) -> list[Lane]:
+    """Each with whether the batch has requests that wait, and some that a lane has taken: one query for all of it."""
+    waiting, running = (batch.shards.filter(state=state) for state in (Shard.State.WAITING, Shard.State.RUNNING))
+    lanes = Lane.objects.filter(model=batch.model_id, permits__gt=0)
+    return list(lanes.annotate(batch_waits=Exists(waiting), batch_runs=Exists(running)))
+
+
+def _of_upstream(model: ServedModel, lanes: list[Lane], now: datetime) -> Iterator[Reason]:
     out = [lane for lane in lanes if lane.paused_since]
     if lanes and len(out) == len(lanes):
         first = min(out, key=lambda lane: str(lane.paused_since))
@@ -91,18 +102,32 @@ def _of_upstream(batch: Batch, lanes: list[Lane]) -> Iterator[Reason]:
     allowed, most = sum(map(limit_of, lanes)), sum(lane.permits for lane in lanes)
     if allowed < most:
         said = next((lane.pause_reason for lane in lanes if lane.pause_reason), "")
-        yield Reason(Cause.THROTTLED, number=allowed, most=most, said=said)
+        since = throttled_since(model, now=now) if said else None
+        yield Reason(Cause.THROTTLED, since=since, number=allowed, most=most, said=said)
+
+
+def throttled_since(model: ServedModel, *, now: datetime) -> datetime | None:
+    """The first of the minutes, six hours back at most, from which on the upstream throttled in each in which it
+    answered. Of the present one and what it has not throttled in yet nothing is concluded."""
+    minutes = LaneMinute.objects.filter(model=model, minute__gte=now - LOOKED_BACK).order_by("-minute")
+    since = None
+    for minute, answers, throttled in minutes.values_list("minute").annotate(Sum("answers"), Sum("throttled")):
+        if throttled:
+            since = minute
+        elif answers and since is not None:
+            break
+    return since
 
 
 def _of_others(batch: Batch, lanes: list[Lane]) -> Iterator[Reason]:
     in_flight, allowed = sum(lane.in_flight for lane in lanes), sum(map(limit_of, lanes))
     if in_flight >= allowed:
         yield Reason(Cause.FULL, number=in_flight, most=allowed)
-    busy = Shard.objects.filter(model=batch.model_id, state__in=[Shard.State.WAITING, Shard.State.RUNNING])
-    mine = Q(account=batch.account_id) & Q(deadline__lt=batch.expires_at)
-    counts = busy.aggregate(
-        ahead=Count("batch", distinct=True, filter=mine & ~Q(batch=batch)),
-        accounts=Count("account", distinct=True, filter=~Q(account=batch.account_id)),
+    mine = Q(account=batch.account_id)
+    running = Batch.objects.filter(status=Status.IN_PROGRESS, model=batch.model_id).exclude(pk=batch.pk).order_by()
+    counts = running.aggregate(
+        ahead=Count("pk", filter=mine & Q(expires_at__lt=batch.expires_at)),
+        accounts=Count("account", distinct=True, filter=~mine),
     )
     if counts["ahead"]:
         yield Reason(Cause.AHEAD, number=counts["ahead"])

@@ -16,7 +16,7 @@ def sentence(reason: Reason) -> str:
 
 
 def _validation_waits(reason: Reason) -> str:
-    return _("Its input file waits to be checked: no control worker is free, since %(time)s.") % _time(reason)
+    return _("Its input file has waited to be checked since %(time)s: no control worker is free.") % _time(reason)
 
 
 def _validating(reason: Reason) -> str:
@@ -24,21 +24,27 @@ def _validating(reason: Reason) -> str:
 
 
 def _paused(reason: Reason) -> str:
-    return _("Its model is paused by an operator since %(time)s. Nothing is sent until it is resumed.") % _time(reason)
+    text = _("Its model has been paused by an operator since %(time)s. Nothing is sent until it is resumed.")
+    return text % _time(reason)
 
 
 def _down(reason: Reason) -> str:
-    said = _time(reason) | {"said": visible(reason.said, 160)}
-    return _("The upstream is away since %(time)s: %(said)s. It is probed until it is back; no line is lost.") % said
+    text = _("The upstream has been away since %(time)s (%(said)s). It is probed until it is back; no line is lost.")
+    return text % (_time(reason) | _said(reason))
 
 
 def _throttled(reason: Reason) -> str:
-    numbers = {"limit": f"{reason.number:,}", "most": f"{reason.most:,}", "said": visible(reason.said, 160)}
-    if reason.said:
-        return _("The upstream throttles (%(said)s): %(limit)s of %(most)s requests at once are allowed now.") % numbers
-    return _("The upstream throttled: %(limit)s of %(most)s requests at once are allowed now, and more bit by bit.") % (
-        numbers
-    )
+    numbers = {"limit": f"{reason.number:,}", "most": f"{reason.most:,}"}
+    if reason.said and reason.since:
+        text = _(
+            "The upstream has throttled since %(time)s (%(said)s): "
+            "%(limit)s of %(most)s requests at once are allowed now."
+        )
+    elif reason.said:
+        text = _("The upstream throttles (%(said)s): %(limit)s of %(most)s requests at once are allowed now.")
+    else:
+        text = _("The upstream throttled: %(limit)s of %(most)s requests at once are allowed now, and more bit by bit.")
+    return text % (numbers | _time(reason) | _said(reason))
 
 
 def _no_lane(reason: Reason) -> str:
@@ -72,7 +78,7 @@ def _last_answers(reason: Reason) -> str:
 
 
 def _merge_waits(reason: Reason) -> str:
-    return _("Its result files wait to be written: no control worker is free, since %(time)s.") % _time(reason)
+    return _("Its result files have waited to be written since %(time)s: no control worker is free.") % _time(reason)
 
 
 def _merging(reason: Reason) -> str:
@@ -93,6 +99,11 @@ _SENTENCES: dict[Cause, Callable[[Reason], str]] = {
     Cause.MERGE_WAITS: _merge_waits,
     Cause.MERGING: _merging,
 }
+
+
+def _said(reason: Reason) -> dict[str, str]:
+    """By the upstream."""
+    return {"said": visible(reason.said, 160).rstrip(".") or "?"}
 
 
 def _time(reason: Reason) -> dict[str, str]:

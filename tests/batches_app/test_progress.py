@@ -10,6 +10,8 @@ from batches_app import progress, results
 from batches_app.models import Batch, Checkpoint
 from batches_app.results import IndexEntry
 from batches_app.states import Status
+from billing_app.pricing import Tokens
+from tests import books
 from tests.factories import BatchFactory
 
 pytestmark = pytest.mark.django_db
@@ -52,6 +54,25 @@ def test_batches_have_rates_of_their_own_and_none_without_results() -> None:
     done(first, 120, 1)
     done(second, 240, 1)
     assert progress.rates([first.pk, second.pk, third.pk], now=NOW) == {first.pk: 1.0, second.pk: 2.0}
+
+
+def test_tokens_a_minute_are_those_that_were_booked_meanwhile() -> None:
+    batch = running(3600)
+    tokens = Tokens(input=1000, output=200)
+    assert batch.price
+    for minutes_ago in (0.5, 1.5, 2.5):
+        now = NOW - timedelta(minutes=minutes_ago)
+        books.use(batch.account, batch.price, tokens, batch_id=batch.public_id, now=now)
+    done(batch, 60, 30)
+    books.use(batch.account, batch.price, tokens, batch_id="batch_other", now=NOW)
+    assert progress.speed(batch, now=NOW) == (0.5, 1200.0)
+    assert progress.speed(running(10), now=NOW) == (0.0, 0.0)
+
+
+def test_a_batch_of_which_all_failed_used_no_tokens() -> None:
+    batch = running(3600)
+    done(batch, 240, 60)
+    assert progress.speed(batch, now=NOW) == (2.0, 0.0)
 
 
 def test_what_is_left_at_this_rate_tells_the_end() -> None:

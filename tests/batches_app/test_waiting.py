@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from batches_app import waiting
-from batches_app.models import Batch, Lane, ServedModel
+from batches_app.models import Batch, Lane, LaneMinute, ServedModel
 from batches_app.states import Status
 from batches_app.waiting import Cause, Reason
 from tests.factories import AccountFactory, BatchFactory, LaneFactory, ServedModelFactory, ShardFactory
@@ -85,6 +85,29 @@ def test_while_one_of_two_lanes_works_the_upstream_is_not_away(model: ServedMode
     lane_of(model, paused_since=SINCE, pause_reason="429", limit=4)
     lane_of(model)
     assert why(batch_of(model, "running")) == [Reason(Cause.THROTTLED, number=36, most=64, said="429")]
+
+
+def answered(model: ServedModel, minutes_ago: int, answers: int, throttled: int) -> None:
+    lane = model.lanes.get()
+    minute = timezone.now().replace(second=0, microsecond=0) - timedelta(minutes=minutes_ago)
+    facts = {"lane": lane, "lane_token": 1, "answers": answers, "throttled": throttled}
+    LaneMinute.objects.create(model=model, minute=minute, **facts)
+
+
+def test_throttling_is_told_since_the_last_minute_in_which_all_was_well(model: ServedModel) -> None:
+    lane_of(model, limit=4, pause_reason="HTTP 429")
+    for minutes_ago, answers, throttled in ((50, 9, 9), (40, 9, 0), (31, 0, 0), (30, 9, 2), (20, 0, 0), (10, 5, 1)):
+        answered(model, minutes_ago, answers, throttled)
+    answered(model, 0, 3, 0)  # the present minute has not met it yet
+    (reason,) = why(batch_of(model, "running"))
+    assert (reason.cause, reason.said) == (Cause.THROTTLED, "HTTP 429")
+    assert reason.since == timezone.now().replace(second=0, microsecond=0) - timedelta(minutes=30)
+
+
+def test_a_model_that_recovers_from_throttling_is_not_said_to_throttle(model: ServedModel) -> None:
+    lane_of(model, limit=4)
+    answered(model, 1, 9, 2)
+    assert why(batch_of(model, "running")) == [Reason(Cause.THROTTLED, number=4, most=32)]
 
 
 def test_a_batch_that_gets_on_waits_for_nothing(model: ServedModel) -> None:

@@ -35,6 +35,7 @@ ADDRESSES = {
     "batch expired": "batches/{expired}",
     "batch retry": "batches/{retry}",
     "lines": "batches/{real}/lines",
+    "lines all": "batches/{real}/lines?kind=all",
     "lines running": "batches/{running}/lines?kind=succeeded",
     "line": "batches/{real}/lines/e0",
     "operations": "operations",

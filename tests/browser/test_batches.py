@@ -48,10 +48,13 @@ def test_a_batch_is_watched_from_its_creation_to_its_end_without_a_reload(
     batch = named(installation.client, "watched", 100)
     page = visit(f"/console/batches/{batch.id}")
     page.evaluate("window.stayed = true")
+    cancel = page.get_by_role("button", name="Cancel…")
+    expect(cancel).to_be_visible()
     expect(page.get_by_text(re.compile(r"[1-9]\d? of 100 requests")).first).to_be_visible(timeout=SECONDS)
     expect(page.locator("main .badge", has_text="Completed").first).to_be_visible(timeout=SECONDS)
     expect(page.get_by_text("100 of 100 requests").first).to_be_visible()
     assert page.evaluate("window.stayed")
+    expect(cancel).to_have_count(0)
     # Nothing more will come, and nothing more is asked for.
     expect(page.locator("[data-live]")).to_have_count(0)
 

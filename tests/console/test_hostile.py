@@ -216,9 +216,12 @@ def addresses(one: World) -> dict[str, list[str]]:
         "batches_csv": ["batches.csv"],
         "batch": [f"batches/{batch}" for batch in batches],
         "lines": [
-            f"batches/{batch}/lines?{query}"
-            for batch in batches[:2]
-            for query in ("kind=failed", "kind=succeeded", urlencode({"custom_id": one.text}), words[1])
+            f"batches/{one.ended.public_id}/lines?kind=all",
+            *(
+                f"batches/{batch}/lines?{query}"
+                for batch in batches[:2]
+                for query in ("kind=failed", "kind=succeeded", urlencode({"custom_id": one.text}), words[1])
+            ),
         ],
         "operations": ["operations", f"operations?{urlencode({'state': one.text[:8]})}"],
         "operation": [f"operations/{operation.pk}" for operation in one.operations],
@@ -295,9 +298,8 @@ def pages(spoil: Spoil, monkeypatch: pytest.MonkeyPatch, **headers: str) -> Page
             name: [_get(who.get(name, client), address) for address in these] for name, these in addresses(one).items()
         }
         lists = [Parsed(page.text).links for page in answers["lines"] if page.status == 200]
-        lines = list(
-            dict.fromkeys(link for links in lists for link in links if re.search(r"/lines/[loe][0-9]+$", link))
-        )
+        links = [link.partition("?")[0] for links in lists for link in links]
+        lines = list(dict.fromkeys(link for link in links if re.search(r"/lines/[aloe][0-9-]+$", link)))
         answers["line"] = [_get(client, link) for link in lines]
         answers["line_part"] = [_get(client, f"{link}/{part}") for link in lines for part in ("request", "response")]
         user = client.session["_auth_user_id"]

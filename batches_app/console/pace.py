@@ -1,0 +1,43 @@
+"""How a batch gets on, in numbers."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from batches_app import progress
+from batches_app.models import Batch
+from batches_app.progress import Speed
+from batches_app.states import TERMINAL, Status
+from billing_app.pricing import charge
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """`cost_in_all`: what it will have cost, as its lines so far suggest. `unrun`: lines of one that was stopped."""
+
+    speed: Speed
+    eta: datetime | None
+    is_late: bool
+    left: int
+    unrun: int
+    cost: Decimal
+    cost_in_all: Decimal | None
+
+
+def of(batch: Batch, now: datetime, *, stands: bool) -> Pace:
+    """`stands`: nothing gets done at present, so that the last minutes foretell nothing."""
+    is_running = batch.status == Status.IN_PROGRESS
+    speed = progress.speed(batch, now=now) if is_running else Speed()
+    cost = charge(batch.tokens, batch.price.rates) if batch.price else Decimal(0)
+    eta = None if stands else progress.eta(batch, speed.lines_per_second, now=now)
+    done = batch.completed + batch.failed
+    left = batch.total - done
+    return Pace(
+        speed=speed,
+        eta=eta,
+        is_late=eta is not None and eta > batch.expires_at,
+        left=left if batch.status not in TERMINAL else 0,
+        unrun=left if batch.status in (Status.CANCELLED, Status.EXPIRED) else 0,
+        cost=cost,
+        cost_in_all=cost * batch.total / done if is_running and done else None,
+    )
