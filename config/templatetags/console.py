@@ -11,7 +11,6 @@ from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.templatetags.static import static
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -20,6 +19,7 @@ from django.utils.translation import ngettext
 register = template.Library()
 
 NONE = "—"
+SECONDS = "%Y-%m-%d %H:%M:%S"
 SHOWN = 200  # characters of a tenant's text, unless a page has room for more
 # With halves of surrogate pairs, which JSON can bring in: no answer with one in it could be sent.
 _UNSEEN = re.compile(
@@ -65,9 +65,10 @@ def moment(at: datetime | None) -> SafeString:
     """In the viewer's zone; UTC on hover."""
     if at is None:
         return SafeString(NONE)
-    utc = f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    local = date_format(timezone.localtime(at), "Y-m-d H:i:s")
-    return format_html('<time datetime="{}" title="{}">{}</time>', at.astimezone(UTC).isoformat(), utc, local)
+    utc = at.astimezone(UTC)
+    # Not Django's date_format: lists have a hundred times and more, and this format is the same in every language.
+    local = f"{timezone.localtime(at):{SECONDS}}"
+    return format_html('<time datetime="{}" title="{}">{}</time>', utc.isoformat(), f"{utc:{SECONDS}} UTC", local)
 
 
 @register.filter
@@ -81,8 +82,9 @@ def ago(at: datetime | None) -> SafeString:
         if left > timedelta(0)
         else _("%(span)s ago") % {"span": span_text(-left)}
     )
-    title = f"{date_format(timezone.localtime(at), 'Y-m-d H:i:s')} · {at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    return format_html('<time datetime="{}" title="{}">{}</time>', at.astimezone(UTC).isoformat(), title, text)
+    utc = at.astimezone(UTC)
+    title = f"{timezone.localtime(at):{SECONDS}} · {utc:{SECONDS}} UTC"
+    return format_html('<time datetime="{}" title="{}">{}</time>', utc.isoformat(), title, text)
 
 
 @register.filter
@@ -185,7 +187,15 @@ def query(context: dict[str, Any], **changes: Any) -> str:
     return params.urlencode()
 
 
-@register.inclusion_tag("console/_id.html")
-def copied(text: str, url: str = "") -> dict[str, str]:
+@register.simple_tag
+def copied(text: str, url: str = "") -> SafeString:
     """An id with a button that copies it whole."""
-    return {"text": text, "url": url}
+    code = format_html("<code>{}</code>", text)
+    return format_html(
+        '<span class="id">{}<button type="button" class="copy" data-copy="{}" aria-label="{}" hidden>{}</button>'
+        "</span>",
+        format_html('<a href="{}">{}</a>', url, code) if url else code,
+        text,
+        _("Copy %(text)s") % {"text": text},
+        icon("copy"),
+    )
