@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.csrf import CsrfViewMiddleware
 from django.middleware.locale import LocaleMiddleware
+from django.shortcuts import render
 from django.utils import timezone, translation
 from django_htmx.middleware import HtmxMiddleware
 
@@ -98,6 +99,20 @@ class Language(_ForBrowsers, LocaleMiddleware):
         answer: HttpResponseBase = super().process_response(request, response)
         translation.deactivate()  # the thread's next request may be one of /v1
         return answer
+
+
+def wrong_method(get_response: GetResponse) -> GetResponse:
+    """A page for who opens the address of a form, which Django answers with nothing."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        if response.status_code != HTTPStatus.METHOD_NOT_ALLOWED or not request.path_info.startswith("/console/"):
+            return response
+        page = render(request, "console/wrong_method.html", status=HTTPStatus.METHOD_NOT_ALLOWED)
+        page["Allow"] = response["Allow"]
+        return page
+
+    return middleware
 
 
 TIME_ZONE_COOKIE = "timezone"

@@ -55,6 +55,7 @@ MIDDLEWARE = [
     "config.middleware.Framing",
     "config.middleware.Htmx",
     "config.middleware.time_zone",
+    "config.middleware.wrong_method",
     "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "config.urls"

@@ -71,7 +71,7 @@ def listing(request: HttpRequest, public_id: str) -> HttpResponse:
         return render(request, "console/lines.html", context | {"problems": problems}, status=400)
     chosen = form.cleaned_data
     kind = form.kind_or(Kind.FAILED if batch.failed else Kind.SUCCEEDED)
-    context |= {"kind": kind, "error_code": form.code_chosen}  # `code` is the language's, in the frame
+    context |= {"kind": kind, "error_code": form.code_chosen}
     contents.viewed(request, batch, "search" if chosen["custom_id"] else f"{kind} {form.code_chosen}".strip())
     try:
         if chosen["custom_id"]:

@@ -43,7 +43,14 @@ def console(request: HttpRequest) -> dict[str, Any]:
         "theme": theme if theme in THEMES else "auto",
         "themes": THEMES,
         "languages": settings.LANGUAGES,
+        "here": _here(request),
     }
+
+
+def _here(request: HttpRequest) -> str:
+    """The page's address; empty for the answer to a form, whose address may have no page."""
+    view = request.resolver_match.func if request.resolver_match else None
+    return request.get_full_path() if "GET" in getattr(view, "methods", ("GET",)) else ""
 
 
 def _menu(request: HttpRequest) -> list[dict[str, Any]]:

@@ -269,6 +269,36 @@ def test_a_live_list_waits_while_somebody_types(live: tuple[Page, Any]) -> None:
     assert polls_within(page, 6_000) == 0
 
 
+def test_a_live_part_in_which_nothing_changes_is_asked_for_ever_less_often(visit: Visitor, live: Any) -> None:
+    _, batch = live
+    page = visit()
+    page.clock.install()
+    page.goto(f"/console/batches/{batch.id}")
+    waits = []
+    for _ in range(8):
+        waits.append(next(wait for wait in range(1, 30) if asks_within_a_second(page)))
+    assert waits[0] <= 3
+    assert waits == sorted(waits)
+    assert waits[-1] == 15
+
+
+def asks_within_a_second(page: Page) -> bool:
+    """By the page's clock."""
+    before = page.evaluate("performance.getEntriesByType('resource').length")
+    page.clock.run_for(1_000)
+    page.wait_for_load_state("networkidle")
+    return bool(page.evaluate("performance.getEntriesByType('resource').length") > before)
+
+
+def test_a_live_part_waits_while_its_tab_is_hidden(live: tuple[Page, Any]) -> None:
+    page, _ = live
+    poll(page)
+    page.evaluate("Object.defineProperty(document, 'hidden', {configurable: true, get: () => true})")
+    assert polls_within(page, 6_000) == 0
+    page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    poll(page)
+
+
 def test_an_answer_that_comes_late_does_not_undo_a_selection(live: tuple[Page, Any]) -> None:
     page, batch = live
     held: list[Route] = []

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 
+from batches_app.models import Operation
 from tests.operators import signed_in
 
 pytestmark = pytest.mark.django_db
@@ -293,8 +294,22 @@ def test_preferences_lead_back_to_this_host_only(back: str) -> None:
     assert Client().post("/console/preferences", {"theme": "dark", "back": back})["Location"] == HOME
 
 
-def test_preferences_are_sent_by_a_form() -> None:
-    assert Client().get("/console/preferences", {"theme": "dark"}).status_code == 405
+@pytest.mark.parametrize("path", ["/console/preferences", "/console/logout", "/console/operations/cancel"])
+def test_who_opens_the_address_of_a_form_reads_that_it_is_no_page(path: str) -> None:
+    answer = signed_in().get(path)
+    assert (answer.status_code, answer["Allow"]) == (405, "POST" if "logout" not in path else "POST, OPTIONS")
+    assert "This address is not a page" in answer.content.decode()
+
+
+def test_preferences_lead_back_to_the_page_but_never_to_the_address_of_a_form() -> None:
+    assert (
+        'name="back" value="/console/files?purpose=batch"'
+        in signed_in().get("/console/files?purpose=batch").content.decode()
+    )
+    draft = Operation.objects.create(kind="cancel", created_by="olga")
+    unreasoned = signed_in("operator").post(f"/console/operations/{draft.pk}/start")
+    assert unreasoned.status_code == 400
+    assert 'name="back" value=""' in unreasoned.content.decode()
 
 
 # Forms of other sites
