@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -33,6 +33,7 @@ AT_ONCE = 20  # targets that are dealt with while the operator waits
 TURN = 3.0  # seconds; then the other short jobs have theirs
 KEPT_PROBLEMS = 100
 DRAFT_AGE = timedelta(days=1)
+MOST_ATTEMPTS = 5  # at one step; then somebody is to look into it
 State = Operation.State
 
 
@@ -112,7 +113,9 @@ def carry_out(operation_id: int) -> None:
     if operation is None:
         return
     try:
-        if operation.kind == Operation.Kind.RETRY:
+        if operation.attempts > MOST_ATTEMPTS:
+            _fail(operation, Obstacle.UNFORESEEN)
+        elif operation.kind == Operation.Kind.RETRY:
             _retry(operation)
         else:
             _cancel_targets(operation)
@@ -176,7 +179,7 @@ def _count(operation: Operation, batch: Batch, why_not: str) -> None:
     if why_not and len(problems) < KEPT_PROBLEMS:
         problems = [*problems, [batch.public_id, why_not]]
     changed = operation.changed + (not why_not)
-    _renew(operation, position=operation.position + 1, changed=changed, problems=problems)
+    _renew(operation, position=operation.position + 1, changed=changed, problems=problems, attempts=0)
 
 
 def _hand_over(operation: Operation) -> None:
@@ -206,9 +209,9 @@ def _retry(operation: Operation) -> None:
             _move(operation, state=State.DONE, finished_at=now, lease_expires_at=None, result=result, **counts)
             _record_retry(operation, batch, result)
     except CannotRetry as error:
-        _fail(operation, batch, error.why)
+        _fail(operation, error.why)
     except msgspec.MsgspecError:
-        _fail(operation, batch, Obstacle.MISMATCH)
+        _fail(operation, Obstacle.MISMATCH)
 
 
 def _record_retry(operation: Operation, batch: Batch, result: Batch) -> None:
@@ -223,9 +226,11 @@ def _record_retry(operation: Operation, batch: Batch, result: Batch) -> None:
     _record(operation, "done", {"lines": operation.changed})
 
 
-def _fail(operation: Operation, batch: Batch, why: str) -> None:
+def _fail(operation: Operation, why: str) -> None:
+    at = min(operation.position, len(operation.targets) - 1)  # of a retry the position is one of lines
+    stumbled = Batch.objects.only("public_id").get(pk=operation.targets[at])
     with transaction.atomic():
-        problems = [[batch.public_id, why]]
+        problems = [*operation.problems[: KEPT_PROBLEMS - 1], [stumbled.public_id, why]]
         _move(operation, state=State.FAILED, finished_at=timezone.now(), lease_expires_at=None, problems=problems)
         _record(operation, "failed", {"why": why})
 
@@ -240,7 +245,7 @@ def _free(now: datetime) -> Q:
 def _claim(operation_id: int, *, now: datetime) -> Operation | None:
     unheld = Operation.objects.filter(_free(now), pk=operation_id, state=State.RUNNING)
     lease = now + timedelta(seconds=settings.STAGE_LEASE)
-    if not unheld.update(lease_expires_at=lease):
+    if not unheld.update(lease_expires_at=lease, attempts=F("attempts") + 1):
         return None
     operation = Operation.objects.get(pk=operation_id)
     operation.lease_expires_at = lease  # also where somebody has changed it since: it is what this claim holds

@@ -40,6 +40,7 @@ class Obstacle(models.TextChoices):
     NO_MODEL = "no_model", _("Its model takes no new batches.")
     NO_PRICE = "no_price", _("Its model has no price in force, so that the lines could not be billed.")
     MISMATCH = "mismatch", _("Its error file does not belong to its input file.")
+    UNFORESEEN = "unforeseen", _("It did not come to an end several times, for a reason that only the log tells.")
 
 
 class CannotRetry(Exception):

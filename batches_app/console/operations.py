@@ -195,7 +195,7 @@ def _parent(operation: Operation) -> Batch | None:
 
 
 def _why(operation: Operation, why: str) -> str:
-    if operation.kind == Kind.RETRY:
+    if operation.kind == Kind.RETRY or why == retrying.Obstacle.UNFORESEEN:
         return str(retrying.sentence(why))
     return _("It was not cancelled, for its state was already: %(state)s.") % {"state": looks.label(why)}
 

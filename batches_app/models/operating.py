@@ -112,6 +112,7 @@ class Operation(models.Model):
     left_out = models.PositiveIntegerField(default=0, help_text="Chosen too, but too late to be changed.")
     position = models.PositiveIntegerField(default=0, help_text="How many of them were dealt with.")
     changed = models.PositiveIntegerField(default=0)
+    attempts = models.PositiveSmallIntegerField(default=0, help_text="At the step that comes next.")
     problems: "models.JSONField[Any, Any]" = models.JSONField(default=list, help_text="The first 100: [batch id, why].")
     # Of a retry
     error_code = models.CharField(max_length=100, blank=True, help_text="Empty: all failed lines.")

@@ -245,6 +245,35 @@ def test_killed_while_a_batch_is_cancelled_that_batch_is_not_cancelled_yet(monke
 
 
 @pytest.mark.django_db(transaction=True)
+def test_what_fails_again_and_again_at_one_batch_is_given_up_and_says_at_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    operation = running(4)
+    dying_after(2, monkeypatch)
+    for _ in range(1 + operations.MOST_ATTEMPTS):  # the first gets somewhere
+        with pytest.raises(SystemExit):
+            operations.carry_out(operation.pk)
+        now_is_later()
+        assert Operation.objects.get().state == State.RUNNING
+    operations.carry_out(operation.pk)
+    operation.refresh_from_db()
+    third = Batch.objects.order_by("pk")[2].public_id
+    assert (operation.state, operation.changed, operation.problems) == (State.FAILED, 2, [[third, "unforeseen"]])
+    assert entries("operation.failed")[0].changes["why"] == [None, "unforeseen"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_gets_on_between_two_deaths_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    operation = running(operations.MOST_ATTEMPTS + 3)
+    for _ in range(operations.MOST_ATTEMPTS + 2):
+        with monkeypatch.context() as patch:
+            dying_after(1, patch)
+            with pytest.raises(SystemExit):
+                operations.carry_out(operation.pk)
+        now_is_later()
+    operations.carry_out(operation.pk)
+    assert Operation.objects.get().state == State.DONE
+
+
+@pytest.mark.django_db(transaction=True)
 def test_killed_at_the_very_end_it_still_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     operation = running(2)
     with monkeypatch.context() as patch:

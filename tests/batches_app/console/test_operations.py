@@ -246,6 +246,19 @@ def test_a_running_one_is_live_and_can_be_aborted() -> None:
     assert "nothing to abort" in messages_of(client, f"/console/operations/{operation.pk}")
 
 
+def test_one_that_was_given_up_says_how_far_it_came_and_where_it_stopped() -> None:
+    client = signed_in("operator")
+    first, second, _ = batches = BatchFactory.create_batch(3)
+    draft(client, *batches)
+    problems = [[second.public_id, "unforeseen"]]
+    Operation.objects.update(state=State.FAILED, position=1, changed=1, problems=problems, started_at=timezone.now())
+    text = shown(client, Operation.objects.get())
+    assert "1 batch was cancelled, then the operation failed." in text
+    assert "2 were not touched." in text
+    assert "a reason that only the log tells" in text.partition("Left as they were")[2]
+    assert second.public_id in text.partition("Left as they were")[2].partition(first.public_id)[0]
+
+
 # Retrying
 
 
