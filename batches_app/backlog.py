@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -19,6 +19,7 @@ class Load:
     account_id: int
     weight: int
     open: int = 0
+    crashes: Mapping[str, int] = field(default_factory=dict)  # by line (poison.py)
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from io import BytesIO
@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
-from batches_app import connecting, lanes, results
+from batches_app import connecting, lanes, poison, results
 from batches_app.backlog import Backlog, Item, Load
 from batches_app.checkpoints import LineResult, done_lines
 from batches_app.flushing import Flusher
@@ -25,11 +25,14 @@ from batches_app.judging import consider
 from batches_app.lanes import HeldLane, LeaseLost, Report
 from batches_app.models import Lane, ServedModel, Shard
 from batches_app.request_lines import parse_request
+from batches_app.request_parsing import read_custom_id
+from batches_app.results import ErrorCode, Outcome
 from batches_app.running import RunningBatches
 from batches_app.traffic import Tally
 from batches_app.upstream.client import Answer, Transport
 from batches_app.upstream.pacing import Pacer
 from batches_app.upstream.retry import Attempts, Budget, Verdict, backoff, parse_retry_after
+from billing_app.pricing import Tokens
 from files_app import blobs, jsonl
 
 log = logging.getLogger(__name__)
@@ -85,11 +88,17 @@ class LaneRun:
         self._turn_ends = time.monotonic() + settings.LANE_TURN
         self._next_tick = 0.0
         self._nothing_to_claim = False
+        self._suspicion = poison.Suspicion()
 
     @property
     def batch_ids(self) -> list[int]:
         """The batches that it has in hand."""
         return self._batches.ids
+
+    @property
+    def _has_enough(self) -> bool:
+        is_alone = self._suspicion.is_alone and self._backlog.size > 0
+        return is_alone or self._backlog.bytes >= settings.LANE_BUFFER_BYTES
 
     @property
     def _sends_nothing(self) -> bool:
@@ -126,14 +135,34 @@ class LaneRun:
     # Sending
 
     def _fill(self, now: float) -> None:
-        allowance = 0 if self._sends_nothing else self._pacer.allowance(now, self._transport.in_flight)
-        for _ in range(allowance):
+        if self._suspicion.is_single and self._flusher.has_results and not self._transport.in_flight:
+            self._tick(now)  # the results so far are not to go down with the next line
+        for _ in range(self._allowance(now)):
             if not self._backlog.unsent:
                 self._claim_more()
             item = self._backlog.next(now)
             if item is None:
                 return
-            self._send(item)
+            if not self._suspicion.is_single or self._is_noted(item):
+                self._send(item)
+
+    def _allowance(self, now: float) -> int:
+        if self._sends_nothing:
+            return 0
+        in_flight = self._transport.in_flight
+        return self._suspicion.allowance(self._pacer.allowance(now, in_flight), in_flight)
+
+    def _is_noted(self, item: Item) -> bool:
+        """Before it is sent. False: it has taken down too many, or the database is away."""
+        if poison.is_given_up(item.load.crashes, item.line.number):
+            item.custom_id = read_custom_id(item.line.raw)
+            self._finish(item, Outcome(None, None, b"", ErrorCode.WORKER_CRASH, poison.MESSAGE), None)
+            return False
+        with self._draining_without_database():
+            poison.about_to_send(lanes.shards_of(self._held).filter(pk=item.load.shard_id), item.line.number)
+        if self.draining:
+            self._backlog.put_back(item)
+        return not self.draining
 
     def _send(self, item: Item) -> None:
         request = parse_request(item.line, upstream_model=self._model.upstream_model or None)
@@ -144,17 +173,20 @@ class LaneRun:
 
     def _claim_more(self) -> None:
         # Before the last shard has drained, so that the permits are never idle while work exists.
-        if not self._nothing_to_claim and self._backlog.bytes < settings.LANE_BUFFER_BYTES:
-            with self._draining_without_database():
-                self._nothing_to_claim = not self._take(lanes.claim(self._held))
+        if self._nothing_to_claim or self._has_enough:
+            return
+        with self._draining_without_database():
+            self._nothing_to_claim = not self._take(self._claim())
 
     def _claim_for_others(self) -> None:
         """A shard for each account that this lane has no line of: a small batch need not wait for a large one."""
         for _ in range(CLAIMS_PER_TICK):
-            if self._backlog.bytes >= settings.LANE_BUFFER_BYTES:
+            if self._has_enough or not self._take(self._claim(besides=self._backlog.accounts())):
                 return
-            if not self._take(lanes.claim(self._held, besides=self._backlog.accounts())):
-                return
+
+    def _claim(self, besides: Collection[int] = ()) -> Shard | None:
+        suspect = None if self._backlog.size else lanes.claim_suspect(self._held)
+        return suspect or lanes.claim(self._held, besides=besides)
 
     def _take(self, shard: Shard | None) -> bool:
         if shard is None:
@@ -167,11 +199,12 @@ class LaneRun:
             lanes.free_shards(Shard.objects.filter(pk=shard.pk))
             return False
         done = done_lines(shard) if shard.claims > 1 else set()
-        load = Load(shard.pk, shard.batch_id, shard.account_id, shard.account.weight)
+        load = Load(shard.pk, shard.batch_id, shard.account_id, shard.account.weight, crashes=shard.crashes)
         lines = jsonl.read_lines(BytesIO(data), max_bytes=settings.MAX_LINE_BYTES, first_number=shard.first_line)
         items = [Item(load, line, Attempts(self._budget)) for line in lines if line.number not in done]
         load.open = len(items)
         self._backlog.add(load, items)
+        self._suspicion.took(shard)
         if not items:
             self._flusher.shard_done(load)
         return True
@@ -188,11 +221,7 @@ class LaneRun:
         self._tally.minute.answered(answer.status, answer.seconds, throttled=verdict is Verdict.PUSHBACK)
         again = verdict is not Verdict.SUCCESS and item.attempts.after(verdict, answer, self._pacer.fresh)
         if not again:
-            text = results.result_line(item.custom_id, outcome)
-            self._backlog.finish(item)
-            self._tally.minute.finished(outcome.succeeded, tokens)
-            result = LineResult(item.line.number, text, outcome.succeeded, tokens)
-            self._flusher.add(batch.facts, item.load, result)
+            self._finish(item, outcome, tokens)
         elif batch.stopped_at:
             self._backlog.give_up(item)
         elif verdict is Verdict.RETRY:
@@ -200,10 +229,18 @@ class LaneRun:
         else:
             self._backlog.put_back(item)
 
+    def _finish(self, item: Item, outcome: Outcome, tokens: Tokens | None) -> None:
+        text = results.result_line(item.custom_id, outcome)
+        self._backlog.finish(item)
+        self._tally.minute.finished(outcome.succeeded, tokens)
+        result = LineResult(item.line.number, text, outcome.succeeded, tokens)
+        self._flusher.add(self._batches[item.load.batch_id].facts, item.load, result)
+
     # Once a second, and whenever enough results have come together
 
     def _tick(self, now: float) -> None:
         self._next_tick = now + settings.FLUSH_INTERVAL
+        self._tally.minute.checkpoints += self._flusher.checkpoints
         refused = self._flusher.flush(self._report(now))
         self._tally.written(timezone.now())
         self._give_up(refused)
@@ -265,7 +302,8 @@ class LaneRun:
         self.draining = self.draining or changed or orphaned or not lane.permits
         if now >= self._turn_ends:
             self._turn_ends = now + settings.LANE_TURN
-            self.draining = self.draining or lanes.others_wait(self._model.pk)
+            waited_for = poison.suspects_wait(self._model.pk) or lanes.others_wait(self._model.pk)
+            self.draining = self.draining or waited_for
 
 
 def _upstream_of(model: ServedModel) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 
-from batches_app import history, queue
+from batches_app import history, poison, queue
 from batches_app.models import BatchEvent, Lane, ServedModel, Shard
 from batches_app.states import Status
 from batches_app.traffic import Minute
@@ -120,6 +120,7 @@ def _free_lost_shards(lane: Lane, now: datetime) -> None:
     batch_ids = set(lost.values_list("batch", flat=True))
     if batch_ids:
         history.note(history.LOST, batch_ids, lane=str(lane), owner=lane.owner, now=now)
+        poison.note_losses(lost)
         free_shards(lost)
 
 
@@ -138,28 +139,37 @@ def claim(held: HeldLane, *, besides: Collection[int] = ()) -> Shard | None:
     """The next shard to work on: from the account with the least in flight for its weight, the one whose batch is
     nearest its deadline. `besides`: accounts that this lane has enough of."""
     for account_id in _accounts_in_turn(held.model_id, besides):
-        shard = _take_first(held, account_id)
+        shard = _take_first(held, ~poison.SUSPECT & Q(account=account_id))
         if shard is not None:
             return shard
     return None
 
 
+def claim_suspect(held: HeldLane) -> Shard | None:
+    """One that is to be run with nothing else in hand (poison.py)."""
+    return _take_first(held, poison.SUSPECT)
+
+
 def _accounts_in_turn(model_id: int, besides: Collection[int]) -> list[int]:
-    waiting = Shard.objects.filter(WAITING, model=model_id, account=OuterRef("pk"))
+    waiting = Shard.objects.filter(WAITING, ~poison.SUSPECT, model=model_id, account=OuterRef("pk"))
     accounts = Account.objects.filter(Exists(waiting)).exclude(pk__in=besides).values_list("pk", "weight")
     running = Shard.objects.filter(state=Shard.State.RUNNING, model=model_id)
     load = dict(running.order_by().values_list("account").annotate(requests=Sum("requests")))
     return [pk for pk, weight in sorted(accounts, key=lambda account: load.get(account[0], 0) / account[1])]
 
 
-def _take_first(held: HeldLane, account_id: int) -> Shard | None:
+def _take_first(held: HeldLane, which: Q) -> Shard | None:
     with transaction.atomic():
-        waiting = Shard.objects.filter(WAITING, model=held.model_id, account=account_id).order_by("deadline", "id")
+        waiting = Shard.objects.filter(WAITING, which, model=held.model_id).order_by("deadline", "id")
         shard = waiting.select_for_update(skip_locked=True, of=("self",)).first()
         if shard is None:
             return None
         taken = Shard.objects.filter(pk=shard.pk, state=Shard.State.WAITING).update(
-            state=Shard.State.RUNNING, lane=held.id, lane_token=held.token, claims=F("claims") + 1
+            state=Shard.State.RUNNING,
+            lane=held.id,
+            lane_token=held.token,
+            claims=F("claims") + 1,
+            suspect_line=None,
         )
         if not taken or not Lane.objects.filter(pk=held.id, token=held.token).exists():
             transaction.set_rollback(True)

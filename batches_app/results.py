@@ -29,6 +29,7 @@ class ErrorCode:
     CONNECTION_ERROR = "connection_error"
     TIMEOUT = "timeout"
     INVALID_RESPONSE = "invalid_response"
+    WORKER_CRASH = "worker_crash"
 
 
 @dataclass(slots=True)

@@ -1,3 +1,5 @@
+from typing import Any
+
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -30,6 +32,12 @@ class Shard(models.Model):
     lane = models.ForeignKey(Lane, models.SET_NULL, null=True, related_name="shards")
     lane_token = models.PositiveBigIntegerField(default=0)
     claims = models.PositiveIntegerField(default=0)
+    # What of it may take a process down (poison.py)
+    losses = models.PositiveSmallIntegerField(default=0, help_text="Holders that died with it in hand.")
+    suspect_line = models.PositiveIntegerField(null=True, help_text="In flight now, and nothing else is.")
+    crashes: "models.JSONField[Any, Any]" = models.JSONField(
+        default=dict, help_text="Line: how often a holder died while it was in flight alone."
+    )
 
     class Meta:
         ordering = ["batch", "first_line"]
@@ -39,6 +47,7 @@ class Shard(models.Model):
                 fields=["model", "account", "deadline", "id"], condition=Q(state="waiting"), name="shards_to_claim"
             ),
             models.Index(fields=["lane", "lane_token"], condition=Q(state="running"), name="shards_of_lane"),
+            models.Index(fields=["model"], condition=Q(state="waiting", losses__gte=2), name="shards_under_suspicion"),
         ]
 
     def __str__(self) -> str:

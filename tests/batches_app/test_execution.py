@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from batches_app import connecting, execution, lanes, lifecycle, queue, routing
+from batches_app import connecting, execution, lanes, lifecycle, poison, queue, routing
 from batches_app.execution import LaneRun
-from batches_app.models import Batch, BatchEvent, ErrorGroup, Lane, LaneMinute, Shard
+from batches_app.models import Batch, BatchEvent, Checkpoint, ErrorGroup, Lane, LaneMinute, Shard
 from batches_app.states import Status
 from batches_app.upstream.client import Answer, Fault
 from tests.factories import BatchFactory, LaneFactory, ShardFactory
@@ -258,3 +258,92 @@ def test_a_lane_that_starts_anew_heeds_no_question_from_before(
     upstream = Upstream(lambda: {"status": 429}, lambda: None, lambda: None, pause)
     _run(lane, upstream, monkeypatch)
     assert len(upstream.sent) == 2
+
+
+# Lines that take down whoever sends them
+
+
+def _suspect(first_line: int, losses: int, **facts: Any) -> None:
+    Shard.objects.filter(first_line=first_line).update(losses=losses, **facts)
+
+
+def test_a_shard_under_suspicion_is_run_with_nothing_else_in_hand(
+    lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _suspect(3, poison.ALONE)
+    Lane.objects.update(permits=LINES)
+    in_flight: list[list[int]] = []
+
+    def look() -> None:
+        in_flight.append(list(upstream.sent[sum(map(len, in_flight)) :]))
+
+    upstream = Upstream(look, look)
+    _run(lane, upstream, monkeypatch)
+    assert in_flight == [[3, 4], [1, 2, 5, 6]]
+
+
+def test_a_lane_with_something_in_hand_takes_none_under_suspicion(
+    lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Lane.objects.update(permits=1)
+    in_flight: list[list[int]] = []
+
+    def allow_more() -> bool:
+        _suspect(3, poison.ALONE)
+        Lane.objects.update(permits=LINES)
+        return False
+
+    def look() -> None:
+        in_flight.append(list(upstream.sent[sum(map(len, in_flight)) :]))
+
+    upstream = Upstream(allow_more, look, look)
+    _run(lane, upstream, monkeypatch)
+    assert in_flight == [[1, 2, 5, 6], [3, 4]]
+
+
+def test_of_a_worse_one_a_line_is_sent_at_a_time_noted_before_and_alone_in_what_may_be_lost(
+    lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.FLUSH_INTERVAL = 60.0
+    _suspect(3, poison.SINGLY)
+    seen: list[tuple[Any, ...]] = []
+
+    def look() -> None:
+        noted = Shard.objects.get(first_line=3).suspect_line
+        seen.append((upstream.in_flight, upstream.sent[-1], noted, Checkpoint.objects.count()))
+
+    upstream = Upstream(look, look)
+    _run(lane, upstream, monkeypatch)
+    assert seen == [(1, 3, 3, 0), (1, 4, 4, 1)]
+    assert sorted(upstream.sent) == [1, 2, 3, 4, 5, 6]
+    assert Shard.objects.filter(state=Shard.State.DONE).count() == 3
+
+
+def test_a_line_that_took_three_down_is_not_sent_again_and_costs_nothing(
+    lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _suspect(3, poison.SINGLY + poison.MOST_CRASHES, crashes={"4": poison.MOST_CRASHES, "3": 1})
+    upstream = Upstream()
+    _run(lane, upstream, monkeypatch)
+    assert sorted(upstream.sent) == [1, 2, 3, 5, 6]
+    batch.refresh_from_db()
+    assert (batch.completed, batch.failed, batch.input_tokens) == (5, 1, 50)
+    (group,) = ErrorGroup.objects.all()
+    assert (group.code, group.first_line, group.custom_id) == ("worker_crash", 4, "4")
+    assert "3 times" in group.message
+
+
+def test_a_lane_makes_way_at_the_end_of_its_turn_for_a_shard_under_suspicion(
+    lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """Else it would wait for as long as there is other work."""
+    settings.LANE_TURN = 0.0
+    Lane.objects.update(permits=1)
+    upstream = Upstream(lambda: _suspect(5, poison.ALONE))
+    _run(lane, upstream, monkeypatch)
+    assert 5 not in upstream.sent
+    settings.LANE_TURN = 30.0
+    again = Upstream()
+    _run(lane, again, monkeypatch)
+    assert again.sent[:2] == [5, 6]
+    assert sorted([*upstream.sent, *again.sent]) == [1, 2, 3, 4, 5, 6]

@@ -5,7 +5,7 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from batches_app import lanes, queue, routing
+from batches_app import lanes, poison, queue, routing
 from batches_app.lanes import LeaseLost, Report
 from batches_app.models import BatchEvent, Lane, Shard
 from batches_app.states import Status
@@ -229,3 +229,30 @@ def test_a_paused_model_is_left_alone_until_it_is_resumed(rung: list[object]) ->
     assert rung == [(queue.Job.RUN_LANE, {"once_per": ANY, "lane_id": lane.pk})]
     assert lanes.others_wait(other.model_id)
     assert lanes.acquire(lane.pk, now=NOW) is not None
+
+
+def test_a_death_counts_against_the_shards_in_hand_and_the_line_that_was_noted() -> None:
+    lane = LaneFactory()
+    shard = ShardFactory(model=lane.model)
+    for crashes in (1, 2):
+        held = lanes.acquire(lane.pk, now=NOW)
+        assert held is not None
+        assert (lanes.claim(held) or lanes.claim_suspect(held)) == shard
+        poison.about_to_send(lanes.shards_of(held), 7)
+        assert lanes.free_dead(now=LATER) == 1
+        shard.refresh_from_db()
+        assert (shard.losses, shard.crashes, shard.suspect_line) == (crashes, {"7": crashes}, None)
+
+
+def test_a_holder_that_gives_its_lane_back_has_not_died() -> None:
+    lane = LaneFactory()
+    shard = ShardFactory(model=lane.model)
+    held = _held(lane)
+    lanes.claim(held)
+    poison.about_to_send(lanes.shards_of(held), 7)
+    lanes.release(held, now=NOW)
+    second = _held(lane)
+    assert lanes.claim(second) == shard
+    assert lanes.free_dead(now=LATER) == 1
+    shard.refresh_from_db()
+    assert (shard.losses, shard.crashes) == (1, {})
