@@ -23,7 +23,8 @@ class QuotaReached(Exception):
 @contextmanager
 def reserved(account: Account, size: int, *, now: datetime, idempotency_key: str = "") -> Iterator[Reservation]:
     """Room for one upload of at least `size` bytes; given back unless `use` took it. Raises QuotaReached."""
-    reservation = _reserve(account, size, now, idempotency_key)
+    until = now + timedelta(seconds=settings.RESERVATION_SECONDS)
+    reservation = reserve(account, size, now=now, until=until, idempotency_key=idempotency_key)
     try:
         yield reservation
     finally:
@@ -31,7 +32,8 @@ def reserved(account: Account, size: int, *, now: datetime, idempotency_key: str
 
 
 @transaction.atomic
-def _reserve(account: Account, size: int, now: datetime, idempotency_key: str) -> Reservation:
+def reserve(account: Account, size: int, *, now: datetime, until: datetime, idempotency_key: str = "") -> Reservation:
+    """The same beyond the request (F10): for who keeps it, to `use` it or to `give_back`. Raises QuotaReached."""
     room = _use_of(account).filter(
         files__lt=_limit("max_files") - F("pending_files"), bytes__lte=_limit("max_bytes") - F("pending_bytes") - size
     )
@@ -42,8 +44,23 @@ def _reserve(account: Account, size: int, now: datetime, idempotency_key: str) -
         bytes=size,
         idempotency_key=idempotency_key,
         created_at=now,
-        expires_at=now + timedelta(seconds=settings.RESERVATION_SECONDS),
+        expires_at=until,
     )
+
+
+@transaction.atomic
+def widen(reservation: Reservation, size: int) -> bool:
+    """Room for `size` bytes in all, if it has less. False: it was given back before. Raises QuotaReached."""
+    held = _locked(reservation)
+    if held is None:
+        return False
+    more = max(0, size - held.bytes)
+    room = _use_of(held.account).filter(bytes__lte=_limit("max_bytes") - F("pending_bytes") - more)
+    if more and not room.update(pending_bytes=F("pending_bytes") + more):
+        raise _reached(held.account, more)
+    held.bytes += more
+    held.save(update_fields=["bytes"])
+    return True
 
 
 @transaction.atomic
@@ -58,10 +75,12 @@ def use(reservation: Reservation, size: int) -> None:
 @transaction.atomic
 def give_back(reservation: Reservation) -> bool:
     """False: it was used, or given back before."""
-    if not Reservation.objects.filter(pk=reservation.pk).delete()[0]:
+    held = _locked(reservation)
+    if held is None:
         return False
+    held.delete()
     _use_of(reservation.account).update(
-        pending_files=F("pending_files") - 1, pending_bytes=F("pending_bytes") - reservation.bytes
+        pending_files=F("pending_files") - 1, pending_bytes=F("pending_bytes") - held.bytes
     )
     return True
 
@@ -75,6 +94,11 @@ def give_back_expired(now: datetime) -> int:
 def keep(account: Account, *, files: int = 0, size: int = 0) -> None:
     """Counts what is kept whatever the limits say (results), or with minus signs what is kept no more."""
     _use_of(account).update(files=F("files") + files, bytes=F("bytes") + size)
+
+
+def _locked(reservation: Reservation) -> Reservation | None:
+    """As it stands now: it may have been widened, or be gone."""
+    return Reservation.objects.select_for_update().filter(pk=reservation.pk).first()
 
 
 def _use_of(account: Account) -> QuerySet[StorageUse]:
@@ -96,5 +120,5 @@ def _reached(account: Account, size: int) -> QuotaReached:
     if files >= limits.max_files:
         return QuotaReached(f"The account may keep {limits.max_files:,} files, and {files:,} are in use. {frees}")
     return QuotaReached(
-        f"The account may keep {limits.max_bytes:,} bytes, {kept:,} are in use, and this file has {size:,}. {frees}"
+        f"The account may keep {limits.max_bytes:,} bytes, {kept:,} are in use, and this needs {size:,} more. {frees}"
     )

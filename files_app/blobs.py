@@ -1,6 +1,7 @@
 """Bytes, by name, in Django's default storage: a folder, or S3. A blob is written once and never changed."""
 
 import os
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -59,6 +60,25 @@ def folders_in(folder: str) -> list[str]:
         return default_storage.listdir(folder)[0]
     except FileNotFoundError:
         return []
+
+
+def try_to_write() -> None:
+    """Raises what the storage raises. In a folder the bytes have no name, and go with the process at the latest."""
+    if isinstance(default_storage, FileSystemStorage):
+        folder = Path(default_storage.location)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # it is new, before its first blob
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+    else:
+        delete(write("probes", b"."))
+
+
+def try_to_ask() -> bool:
+    """Whether there is a storage that answers, where that costs less than to write. Raises what the storage raises."""
+    if isinstance(default_storage, FileSystemStorage):
+        return False
+    default_storage.exists("probes/none")
+    return True
 
 
 def delete_folder(folder: str) -> None:

@@ -1,4 +1,5 @@
-"""The only remover of blobs of files: they stay until their file is deleted or expired and nobody holds it."""
+"""The only remover of blobs of files: they stay until their file is deleted or expired and nobody holds it, those of
+an upload's parts until the upload has ended."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -13,14 +14,20 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from billing_app import quotas
 from files_app import blobs
-from files_app.models import FileHold, StoredFile
+from files_app.models import FileHold, MultipartUpload, StoredFile, UploadPart
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "files"
+FOLDER, PARTS_FOLDER = "files", "parts"
 ORPHAN_DAYS = 7  # how far back orphans are looked for
 EXPIRED_AT_ONCE = 1_000
 NAMES_AT_ONCE = 500
+PARTS_AT_ONCE = 100
+UPLOADS_KEPT = timedelta(days=7)  # after their end, so that a late call is told what became of them
+
+
+def folder_of(folder: str, day: datetime) -> str:
+    return f"{folder}/{day.astimezone(UTC):%Y-%m-%d}"
 
 
 def hold(file: StoredFile, holder: str) -> bool:
@@ -58,12 +65,31 @@ def expire_due(now: datetime) -> int:
         .filter(expires_at__lte=now)
         .order_by("expires_at")[:EXPIRED_AT_ONCE]
     )
-    return sum(delete_file(file, now=now) for file in due)
+    return sum(delete_file(file, now=now) for file in due) + _expire_uploads(now)
 
 
 def remove_unheld(limit: int) -> int:
-    """Deleted files whose removal was put off by a hold or a crash."""
-    return _remove(_unheld().order_by("deleted_at")[:limit])
+    """Deleted files whose removal was put off by a hold or a crash; and parts of uploads that have ended."""
+    return _remove(_unheld().order_by("deleted_at")[:limit]) + _remove_parts(_unwanted().order_by("pk")[:limit])
+
+
+def end_upload(upload: MultipartUpload, status: MultipartUpload.Status, **facts: str) -> bool:
+    """F10: its parts are removed on commit. False: it had ended before."""
+    pending = MultipartUpload.objects.filter(pk=upload.pk, status=MultipartUpload.Status.PENDING)
+    if not pending.update(status=status, **facts):
+        return False
+    parts = _unwanted().filter(upload=upload.pk)[:PARTS_AT_ONCE]  # more are for `remove_unheld`
+    transaction.on_commit(lambda: _remove_parts(parts), robust=True)
+    return True
+
+
+def abandon_upload(upload: MultipartUpload, status: MultipartUpload.Status) -> bool:
+    """It is cancelled or expired, and its room given back. False: it had ended before."""
+    with transaction.atomic():
+        ended = end_upload(upload, status)
+        if ended and (room := upload.room):
+            quotas.give_back(room)
+    return ended
 
 
 def discard(blob: str) -> None:
@@ -74,17 +100,32 @@ def discard(blob: str) -> None:
 def sweep_orphans(now: datetime) -> int:
     """What a killed process left behind: blobs without a row, and unfinished uploads."""
     before = now - timedelta(seconds=settings.ORPHAN_AGE)
-    days = [now.astimezone(UTC) - timedelta(days=days) for days in range(ORPHAN_DAYS + 1)]
-    swept = 0
-    for day in days:
-        folder = f"{FOLDER}/{day:%Y-%m-%d}"
-        for names in _in_chunks(f"{folder}/{name}" for name in blobs.names_in(folder)):
-            known = set(StoredFile.objects.filter(blob__in=names).values_list("blob", flat=True))
-            orphans = [name for name in names if name not in known and _is_older(name, before)]
-            for name in orphans:
-                discard(name)
-            swept += len(orphans)
+    days = [now - timedelta(days=days) for days in range(ORPHAN_DAYS + 1)]
+    swept = sum(_sweep(folder_of(FOLDER, day), StoredFile.objects.all(), before) for day in days)
+    swept += sum(_sweep(folder_of(PARTS_FOLDER, day), UploadPart.objects.all(), before) for day in days)
+    _forget_uploads(now)
     return swept + _sweep_incoming(before)
+
+
+def _sweep(folder: str, rows: "QuerySet[StoredFile] | QuerySet[UploadPart]", before: datetime) -> int:
+    swept = 0
+    for names in _in_chunks(f"{folder}/{name}" for name in blobs.names_in(folder)):
+        known = set(rows.filter(blob__in=names).values_list("blob", flat=True))
+        orphans = [name for name in names if name not in known and _is_older(name, before)]
+        for name in orphans:
+            discard(name)
+        swept += len(orphans)
+    return swept
+
+
+def _expire_uploads(now: datetime) -> int:
+    due = MultipartUpload.objects.due(now).order_by("expires_at")[:EXPIRED_AT_ONCE]
+    return sum(abandon_upload(upload, MultipartUpload.Status.EXPIRED) for upload in due)
+
+
+def _forget_uploads(now: datetime) -> None:
+    has_parts = Exists(UploadPart.objects.filter(upload=OuterRef("pk")))
+    MultipartUpload.objects.ended().filter(~has_parts, expires_at__lt=now - UPLOADS_KEPT).delete()
 
 
 def _remove_on_commit(files: list[int]) -> None:
@@ -102,20 +143,36 @@ def _unheld() -> QuerySet[StoredFile]:
     return StoredFile.objects.select_related("account").exclude(deleted_at=None).filter(~held)
 
 
+def _unwanted() -> QuerySet[UploadPart]:
+    return UploadPart.objects.exclude(upload__status=MultipartUpload.Status.PENDING)
+
+
 def _remove(files: QuerySet[StoredFile]) -> int:
     removed = 0
     for file in files:
-        try:
-            # The blob first: after a crash in between, the row still says that there is something to do.
-            blobs.delete(file.blob)
-        except Exception:  # whatever the storage raises, the other files are not to wait for this one
-            logger.exception("Blob %s of file %s could not be deleted", file.blob, file)
+        if not _is_removed(file):
             continue
         with transaction.atomic():
             if file.delete()[0]:  # no row: somebody else removed it and counted that
                 quotas.keep(file.account, size=-file.bytes)
         removed += 1
     return removed
+
+
+def _remove_parts(parts: QuerySet[UploadPart]) -> int:
+    removed = [part.pk for part in parts if _is_removed(part)]
+    UploadPart.objects.filter(pk__in=removed).delete()
+    return len(removed)
+
+
+def _is_removed(row: StoredFile | UploadPart) -> bool:
+    """The blob goes first: after a crash in between, the row still says that there is something to do."""
+    try:
+        blobs.delete(row.blob)
+    except Exception:  # whatever the storage raises, the others are not to wait for this one
+        logger.exception("Blob %s of %s could not be deleted", row.blob, row)
+        return False
+    return True
 
 
 def _is_older(name: str, before: datetime) -> bool:

@@ -1,10 +1,10 @@
 """Bytes coming in: one pass from the socket to a temporary file, hashed on the way, then moved to be a blob."""
 
 import hashlib
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from django.conf import settings
@@ -35,10 +35,20 @@ class UnderWay(Exception):
 
 
 class BlobUploadHandler(TemporaryFileUploadHandler):
+    """Takes the one file that is wanted, as far as its size is allowed, and hashes it."""
+
     chunk_size = 256 * 1024  # measured: less costs calls, more leaves the processor's cache
+    wanted_field = FILE_FIELD
+
+    @property
+    def most_bytes(self) -> int:
+        return settings.MAX_FILE_BYTES
+
+    def too_large(self) -> ApiError:
+        return too_large(self.wanted_field)
 
     def new_file(self, field_name: str, *args: Any, **kwargs: Any) -> None:
-        self._wanted = field_name == FILE_FIELD
+        self._wanted = field_name == self.wanted_field
         if not self._wanted:
             return
         self.upload_interrupted()  # a second file of that name: the last one counts
@@ -50,8 +60,8 @@ class BlobUploadHandler(TemporaryFileUploadHandler):
         if not self._wanted:
             return
         self._size += len(raw_data)
-        if self._size > settings.MAX_FILE_BYTES:
-            raise too_large()
+        if self._size > self.most_bytes:
+            raise self.too_large()
         self._digest.update(raw_data)
         self.file.write(raw_data)
 
@@ -68,13 +78,14 @@ class UploadParser(BaseParser):
     """`multipart/form-data`. Unlike DRF's, it takes a body of unknown length, and no part that was cut off."""
 
     media_type = "multipart/form-data"
+    handler: type[BlobUploadHandler] = BlobUploadHandler
 
     def parse(
         self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> "DataAndFiles[Any, Any]":
         body: Body = stream
-        body.limit(settings.MAX_FILE_BYTES + MULTIPART_SLACK, too_large())
-        handler = BlobUploadHandler()
+        handler = self.handler()
+        body.limit(handler.most_bytes + MULTIPART_SLACK, handler.too_large())
         try:
             return _read_form(body, media_type or "", handler)
         except (MultiPartParserError, ValueError, LookupError) as error:
@@ -87,9 +98,10 @@ class UploadParser(BaseParser):
 
 def _read_form(body: Body, content_type: str, handler: BlobUploadHandler) -> "DataAndFiles[Any, Any]":
     # Django takes a body without a length for an empty one; it does nothing else with the number.
-    meta = {"CONTENT_TYPE": content_type, "CONTENT_LENGTH": body.length or settings.MAX_FILE_BYTES}
+    meta = {"CONTENT_TYPE": content_type, "CONTENT_LENGTH": body.length or handler.most_bytes}
     stream = _Tail(body)
     parser = _StrictMultiPartParser(meta, cast(Any, stream), [handler], "utf-8")  # to read it is all it does
+    parser.file_field = handler.wanted_field
     fields, files = parser.parse()
     if parser.last_boundary not in stream.tail:
         raise MultiPartParserError("the closing boundary is missing.")
@@ -112,15 +124,15 @@ class _Tail:
 
 
 class _StrictMultiPartParser(MultiPartParser):
+    file_field = FILE_FIELD
+
     @property
     def last_boundary(self) -> bytes:
         return b"--%s--" % self._boundary  # type: ignore[attr-defined]  # private, and not in the stubs
 
     def sanitize_file_name(self, file_name: str) -> str | None:
         self.refuse_broken(file_name)
-        if len(file_name) > FILENAME_LENGTH:
-            raise BadRequest(f"The filename is longer than {FILENAME_LENGTH} characters.", param=FILE_FIELD)
-        return super().sanitize_file_name(file_name)
+        return safe_filename(file_name, self.file_field)
 
     @staticmethod
     def refuse_broken(*texts: str) -> None:
@@ -130,8 +142,15 @@ class _StrictMultiPartParser(MultiPartParser):
                 raise MultiPartParserError("a field or a filename is not valid UTF-8 text.")
 
 
-def too_large() -> ApiError:
-    return BadRequest("File is too large.", param=FILE_FIELD, code="invalid_value")  # F8
+def safe_filename(name: str, param: str) -> str | None:
+    """Without folders and unprintable characters; None where nothing is left. Raises BadRequest for a long one."""
+    if len(name) > FILENAME_LENGTH:
+        raise BadRequest(f"The filename is longer than {FILENAME_LENGTH} characters.", param=param)
+    return MultiPartParser.sanitize_file_name(cast(Any, None), name)  # of the parser it needs nothing
+
+
+def too_large(param: str) -> ApiError:
+    return BadRequest("File is too large.", param=param, code="invalid_value")  # F8
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +199,20 @@ def _room(
 
 
 def write_blob(upload: Upload, *, now: datetime) -> str:
-    return blobs.write(f"{retention.FOLDER}/{now.astimezone(UTC):%Y-%m-%d}", upload.content)
+    return blobs.write(retention.folder_of(retention.FOLDER, now), upload.content)
+
+
+@contextmanager
+def naming(blob: str) -> Iterator[None]:
+    """The transaction that makes the row of a blob that was just written. Where it fails the blob goes."""
+    try:
+        with transaction.atomic():
+            yield
+    except (OperationalError, InterfaceError):
+        raise  # the row may be there all the same: what becomes of the blob is for `sweep_orphans` to say
+    except BaseException:
+        retention.discard(blob)
+        raise
 
 
 def insert(account: Account, upload: Upload, blob: str, room: Reservation, *, now: datetime) -> StoredFile:
@@ -204,20 +236,14 @@ def insert(account: Account, upload: Upload, blob: str, room: Reservation, *, no
 def _store(account: Account, upload: Upload, room: Reservation, now: datetime) -> StoredFile:
     blob = write_blob(upload, now=now)
     try:
-        with transaction.atomic():
+        with naming(blob):
             return insert(account, upload, blob, room, now=now)
     except IntegrityError:
-        retention.discard(blob)
         if earlier := _earlier(account, upload):  # the same key, at the same time
             return earlier
         if upload.idempotency_key is None:
             raise
         raise UnderWay from None  # and the file of that key was deleted at once
-    except (OperationalError, InterfaceError):
-        raise  # the row may be there all the same: what becomes of the blob is for `sweep_orphans` to say
-    except BaseException:
-        retention.discard(blob)
-        raise
 
 
 def _earlier(account: Account, upload: Upload) -> StoredFile | None:

@@ -48,6 +48,16 @@ class Tenant:
         headers = {"Idempotency-Key": key} if key else {}
         return self._client.post("/v1/files", form, headers=headers)
 
+    def announce(self, size: object = len(LINE), **changes: object) -> Any:
+        body = {"filename": "in.jsonl", "purpose": "batch", "bytes": size, "mime_type": "application/jsonl"}
+        return self.post("uploads", body | changes)
+
+    def add_part(self, upload_id: str, content: bytes = LINE) -> Any:
+        return self._client.post(f"/v1/uploads/{upload_id}/parts", {"data": SimpleUploadedFile("upload", content)})
+
+    def complete(self, upload_id: str, *part_ids: str, **fields: str) -> Any:
+        return self.post(f"uploads/{upload_id}/complete", {"part_ids": part_ids} | fields)
+
     def create_batch(self, **changes: object) -> Any:
         body = {"input_file_id": "file-batch-x", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
         return self.post("batches", body | changes)

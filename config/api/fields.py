@@ -45,6 +45,16 @@ def expires_after(anchor: object, seconds: object, param: str) -> int | None:
     return integer(str(seconds), f"{param}[seconds]", EXPIRES_AFTER_SECONDS)
 
 
+def expires_after_object(value: object, param: str) -> int | None:
+    """The same from a JSON body's `{anchor, seconds}`."""
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise InvalidType(param, value, dict)
+    # An empty object lacks both its members: None for neither is the form fields' way to say "absent".
+    return expires_after(value.get("anchor", ""), value.get("seconds", ""), param)
+
+
 def idempotency_key(meta: Mapping[str, Any], body_field: object = None) -> str | None:
     """C5: from the header or, where the endpoint has one, the body's field."""
     header = meta.get("HTTP_IDEMPOTENCY_KEY") or None

@@ -17,8 +17,9 @@ from config.api.pagination import paginate, read_page
 from config.api.scopes import Scope
 from config.api.views import ApiView, fields_of
 from files_app import retention
+from files_app.api import schema
 from files_app.api.downloads import download
-from files_app.api.serializers import file_as_wire, read_upload
+from files_app.api.serializers import LIST_LIMIT, file_as_wire, read_upload
 from files_app.models import StoredFile, StoredFileQuerySet
 from files_app.uploads import (
     MULTIPART_SLACK,
@@ -30,13 +31,12 @@ from files_app.uploads import (
     store_upload,
 )
 
-LIST_LIMIT = 10_000  # F5
-
 
 class Files(ApiView):
     scopes = {"get": Scope.FILES_LIST, "post": Scope.FILES_CREATE}
     parser_classes = [UploadParser]
 
+    @schema.list_files
     def get(self, request: Request) -> Response:
         page = read_page(request.query_params, default=LIST_LIMIT, maximum=LIST_LIMIT)
         anchors = _files(request)
@@ -44,6 +44,7 @@ class Files(ApiView):
         rows = anchors.filter(purpose=purpose) if purpose else anchors
         return Response(paginate(rows, page, file_as_wire, anchors=anchors))
 
+    @schema.create_file
     def post(self, request: Request) -> Response:
         account, key, now = account_of(request), idempotency_key(request.META), timezone.now()
         try:
@@ -67,9 +68,11 @@ class Files(ApiView):
 class File(ApiView):
     scopes = {"get": Scope.FILES_RETRIEVE, "delete": Scope.FILES_DELETE}
 
+    @schema.retrieve_file
     def get(self, request: Request, file_id: str) -> Response:
         return Response(file_as_wire(_file(request, file_id)))
 
+    @schema.delete_file
     def delete(self, request: Request, file_id: str) -> Response:
         if not retention.delete_file(_file(request, file_id), now=timezone.now()):
             raise _no_such(file_id)
@@ -79,6 +82,7 @@ class File(ApiView):
 class FileContent(ApiView):
     scopes = {"get": Scope.FILES_CONTENT}
 
+    @schema.file_content
     def get(self, request: Request, file_id: str) -> HttpResponseBase:
         file = _file(request, file_id)
         if file.purpose != StoredFile.Purpose.BATCH_OUTPUT and not settings.ALLOW_INPUT_DOWNLOAD:

@@ -11,6 +11,8 @@ from config.api import ids
         (ids.batch_id, "batch_", 16),
         (ids.input_file_id, "file-batch-", 12),
         (ids.output_file_id, "file-batch_output-", 12),
+        (ids.upload_id, "upload_", 12),
+        (ids.part_id, "part_", 12),
         (ids.request_id, "req_", 16),
     ],
 )

@@ -13,15 +13,17 @@ Disk = Callable[[], list[Path]]
 @pytest.fixture
 def disk() -> Iterator[Disk]:
     """Lists every file that uploads have on this disk: blobs, and what has come in and is not stored yet."""
-    incoming, stored = settings.FILE_UPLOAD_TEMP_DIR, settings.DATA_DIR / "blobs" / "files"
+    incoming, blobs = settings.FILE_UPLOAD_TEMP_DIR, settings.DATA_DIR / "blobs"
+    stored = [blobs / "files", blobs / "parts"]
 
     def clear() -> None:
-        shutil.rmtree(stored, ignore_errors=True)
+        for folder in stored:
+            shutil.rmtree(folder, ignore_errors=True)
         for path in incoming.iterdir():
             path.unlink()
 
     clear()
-    yield lambda: [path for folder in (stored, incoming) for path in folder.rglob("*") if path.is_file()]
+    yield lambda: [path for folder in (*stored, incoming) for path in folder.rglob("*") if path.is_file()]
     clear()
 
 

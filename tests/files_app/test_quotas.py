@@ -99,7 +99,7 @@ def test_the_refusal_names_the_bytes(owner: Tenant, disk: Disk, size: int) -> No
     quotas.keep(owner.account, files=FILES - 1, size=kept)
     error = error_of(owner.upload(b"a" * size), 403)
     assert (error["type"], error["code"], error["param"]) == ("insufficient_quota", "quota_exceeded", None)
-    assert f"may keep 107,374,182,400 bytes, {kept:,} are in use, and this file has" in error["message"]
+    assert f"may keep 107,374,182,400 bytes, {kept:,} are in use, and this needs" in error["message"]
     assert "Deleting files frees it" in error["message"]
 
 

@@ -151,7 +151,17 @@ def test_input_download_is_off_by_default() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ['a"b.jsonl', "a\\b.jsonl", "ż😀.jsonl", "a\r\nSet-Cookie: x.jsonl", "a;b=c.jsonl", "a'%22.jsonl"]
+    "name",
+    [
+        'a"b.jsonl',
+        "a\\b.jsonl",
+        "ż😀.jsonl",
+        "a\r\nSet-Cookie: x.jsonl",
+        "a;b=c.jsonl",
+        "a'%22.jsonl",
+        "\u202elnosj.exe",
+        "a\x1b[31m.jsonl",
+    ],
 )
 def test_hostile_names_in_the_header(owner: Tenant, name: str) -> None:
     """F7: no filename breaks out of Content-Disposition."""
