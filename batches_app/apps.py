@@ -7,6 +7,7 @@ class BatchesConfig(AppConfig):
     verbose_name = "Models and batches"
 
     def ready(self) -> None:
-        from batches_app.checks import check_prices  # its models are there only now
+        from batches_app.checks import check_prices, check_upstreams  # its models are there only now
 
         checks.register(check_prices, checks.Tags.database)
+        checks.register(check_upstreams, checks.Tags.database)

@@ -33,6 +33,11 @@ class Flusher:
     def is_full(self) -> bool:
         return self._results >= settings.FLUSH_RESULTS or self._bytes >= settings.FLUSH_BYTES
 
+    @property
+    def checkpoints(self) -> int:
+        """How many the next flush will be."""
+        return len(self._windows)
+
     def holds(self, batch_id: int) -> bool:
         return batch_id in self._windows
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
+from structlog.contextvars import bind_contextvars
 
 from batches_app import history, poison, queue
 from batches_app.models import BatchEvent, Lane, ServedModel, Shard
@@ -58,6 +59,7 @@ def acquire(lane_id: int, *, now: datetime) -> HeldLane | None:
         if not mine.update(token=lane.token + 1, owner=owner, lease_expires_at=lease):
             return None
         _free_lost_shards(lane, now)
+    bind_contextvars(lane=str(lane))
     return HeldLane(lane.pk, lane.model_id, lane.token + 1, str(lane), owner)
 
 

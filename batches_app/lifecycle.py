@@ -11,11 +11,12 @@ import msgspec
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Exists, F, OuterRef, Q
+from structlog.contextvars import bind_contextvars
 
 from batches_app import admission, queue
 from batches_app.models import Batch, ServedModel, Shard
-from batches_app.states import ALLOWED_FROM, ENDING, STAMPED, Status
-from billing_app import ledger
+from batches_app.states import ALLOWED_FROM, ENDING, STAMPED, TERMINAL, Status
+from billing_app import ledger, running_counts
 from billing_app.models import Account, APIKey, Price
 from files_app import retention
 from files_app.models import StoredFile
@@ -106,7 +107,10 @@ def move(batch_id: int, to: Status, *, now: datetime, **changes: Any) -> bool:
     """The only way from state to state. False: the batch is not in a state that leads there (any more)."""
     if to in STAMPED:
         changes[f"{to}_at"] = now
-    return Batch.objects.filter(pk=batch_id, status__in=ALLOWED_FROM[to]).update(status=to, **changes) == 1
+    moved = Batch.objects.filter(pk=batch_id, status__in=ALLOWED_FROM[to]).update(status=to, **changes) == 1
+    if moved and to in TERMINAL:
+        running_counts.add(running_counts.ENDED + to, 1)
+    return moved
 
 
 def cancel(batch: Batch, *, now: datetime) -> Batch:
@@ -196,8 +200,12 @@ def claim_stage(batch_id: int, statuses: Collection[Status], *, now: datetime) -
     free = Q(stage_expires_at=None) | Q(stage_expires_at__lt=now)
     lease = now + timedelta(seconds=settings.STAGE_LEASE)
     due = Batch.objects.filter(free, pk=batch_id, status__in=statuses)
-    claimed = due.update(stage_expires_at=lease, stage_token=F("stage_token") + 1)
-    return Batch.objects.select_related("account", "source", "model", "price").get(pk=batch_id) if claimed else None
+    if not due.update(stage_expires_at=lease, stage_token=F("stage_token") + 1):
+        return None
+    batch = Batch.objects.select_related("account", "source", "model", "price").get(pk=batch_id)
+    # For as long as its work-horse lives: what RQ says of a stage that failed is about this batch too.
+    bind_contextvars(batch=batch.public_id, account=batch.account.name)
+    return batch
 
 
 def renew_stage(batch: Batch, *, now: datetime) -> bool:

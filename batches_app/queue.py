@@ -111,6 +111,10 @@ class Worker(rq.Worker):
         except RedisError:
             log.warning("Nobody could be told that work-horse %d died; its lease will run out.", pid)
 
+    def handle_exception(self, job: Any, *exc_info: Any) -> None:
+        # RQ's own line has the traceback as part of its text, where nobody could tell any more what quotes a tenant.
+        log.error("Job %s failed.", job.id, exc_info=exc_info)
+
     def setup_work_horse_signals(self) -> None:
         super().setup_work_horse_signals()
         # A short job is let finish; a lane has its own handler and drains.
@@ -139,6 +143,13 @@ class Snapshot:
     reachable: bool = True
     workers: Sequence[WorkerState] = ()
     depths: Mapping[str, int] = field(default_factory=dict)
+
+
+def answers() -> bool:
+    try:
+        return bool(_connection(LOOK_TIMEOUT).ping())
+    except RedisError:
+        return False
 
 
 def snapshot() -> Snapshot:

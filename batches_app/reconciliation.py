@@ -11,7 +11,8 @@ from django.db.models import Exists, OuterRef, Q
 from batches_app import checkpoints, lanes, lifecycle, operations, queue, routing, traffic
 from batches_app.models import Batch, ReconcileRun, Shard
 from batches_app.states import ENDING, TERMINAL, Status
-from billing_app import alerts, closing, quotas
+from billing_app import alerts, closing, quotas, running_counts
+from billing_app.running_counts import HEALED, STEP_FAILED
 from files_app import blobs, retention
 
 log = logging.getLogger(__name__)
@@ -27,15 +28,19 @@ def reconcile(*, now: datetime) -> None:
     healed = {step.__name__: _take(step, now) for step in STEPS}
     told = {name: count for name, count in healed.items() if count}
     ReconcileRun.objects.create(started_at=now, seconds=time.monotonic() - begun, healed=told)
+    for name, count in told.items():
+        running_counts.add(HEALED + name, count)
+    for name in [name for name, count in healed.items() if count is None]:
+        running_counts.add(STEP_FAILED + name, 1)
 
 
-def _take(step: Callable[[datetime], int], now: datetime) -> int:
-    """One step that fails does not keep the others from their work."""
+def _take(step: Callable[[datetime], int], now: datetime) -> int | None:
+    """None: it failed, which does not keep the others from their work."""
     try:
         return step(now)
     except Exception:
         log.exception("Reconciling: %s failed.", step.__name__)
-        return 0
+        return None
 
 
 def expire_due(now: datetime) -> int:
@@ -92,6 +97,7 @@ def sweep_orphans(now: datetime) -> int:
 
 def prune_records(now: datetime) -> int:
     """Of what was done, as far as nobody looks at it any more. That heals nothing."""
+    traffic.sum_up(now)
     traffic.prune(now)
     if _is_hourly(now):
         ReconcileRun.objects.filter(started_at__lt=now - QUIET_RUNS_KEPT, healed={}).delete()

@@ -14,6 +14,7 @@ from batches_app.models import Lane, ServedModel
 from batches_app.models.routing import UPSTREAM_ENDPOINTS
 from billing_app import prices
 from billing_app.pricing import Rates
+from config.addresses import Policy
 
 MOST_CONCURRENCY = 100_000  # each lane of it is a row: a slip of the finger must not make millions
 VARIABLE_NAME = r"[A-Za-z_][A-Za-z0-9_]{0,99}|"
@@ -95,13 +96,23 @@ def unanswered_probes() -> "QuerySet[ServedModel]":
     )
 
 
+def objection_to(url: str) -> str | None:
+    """Why nothing would be sent to this base URL. A host's name passes: it is judged whenever it is connected to."""
+    return Policy(settings.UPSTREAM_ADDRESSES).objection_to_url(url)
+
+
 def is_base_url(url: str) -> bool:
     """The endpoint is appended to it."""
     try:
         parts = urlsplit(url)
         # A password in it would be shown to everybody who sees the model.
-        has_host = bool(parts.hostname) and parts.port != 0 and parts.username is None
+        has_host = bool(parts.hostname) and parts.port != 0 and parts.username is None and _is_plain(url)
     except ValueError:  # a port that is no number, a bracket that stays open
         return False
     is_base = not parts.query and not parts.fragment and not parts.path.rstrip("/").endswith(UPSTREAM_ENDPOINTS)
     return parts.scheme in ("http", "https") and has_host and is_base and len(url) <= 500
+
+
+def _is_plain(url: str) -> bool:
+    """What urlsplit and libcurl read alike: urlsplit drops line breaks, and a backslash ends no host for it."""
+    return url.isprintable() and not {" ", "\\"} & set(url)

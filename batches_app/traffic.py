@@ -1,4 +1,4 @@
-"""What lanes did, minute by minute: how it is counted, kept for two days, and read."""
+"""What lanes did, minute by minute: how it is counted, kept for two days, summed up for ever, and read."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -6,24 +6,38 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import transaction
 from django.db.models import QuerySet
 
-from batches_app.models import LaneMinute, ServedModel
+from batches_app.models import LaneMinute, ModelTraffic, ServedModel
 from billing_app.pricing import Tokens
 
 # Upper bounds of the latency histogram, each about half as much again as the last; what takes longer is counted apart.
 BOUNDS_MS: tuple[int, ...] = tuple(round(50 * 18_000 ** (step / 24)) for step in range(25))
 KEPT = timedelta(hours=48)
 MINUTE = timedelta(minutes=1)
+SETTLED = timedelta(minutes=5)  # after which hardly a holder comes back to a minute
+SUMMED_AT_ONCE = 2_000
 
-_SUMS = ("completed", "failed", "input_tokens", "output_tokens", "answers", "throttled", "faults")
+_SUMS = (
+    "completed",
+    "failed",
+    "input_tokens",
+    "output_tokens",
+    "answers",
+    "throttled",
+    "faults",
+    "checkpoints",
+    "waited_ms",
+)
 
 
 @dataclass(slots=True)
 class Minute:
     """`answers`: whatever became of a request, those that were sent again included. Of these, `throttled`: the
     upstream asked for less; `faults`: no answer, or another status from 500 on. `latency`: of the answers with a
-    status of 2xx, as a refusal comes fast whatever a true answer takes; see `BOUNDS_MS`."""
+    status of 2xx, as a refusal comes fast whatever a true answer takes; see `BOUNDS_MS`. `waited_ms`: for these, all
+    together."""
 
     minute: datetime
     completed: int = 0
@@ -33,6 +47,8 @@ class Minute:
     answers: int = 0
     throttled: int = 0
     faults: int = 0
+    checkpoints: int = 0
+    waited_ms: int = 0
     latency: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_MS) + 1))
 
     def answered(self, status: int, seconds: float, *, throttled: bool) -> None:
@@ -40,6 +56,7 @@ class Minute:
         self.answers += 1
         if 200 <= status < 300:
             self.latency[bisect_left(BOUNDS_MS, seconds * 1000)] += 1
+            self.waited_ms += round(seconds * 1000)
         elif throttled:
             self.throttled += 1
         elif not status or status >= 500:
@@ -86,7 +103,46 @@ def write(minute: Minute, *, model_id: int, lane_id: int, lane_token: int) -> No
 
 
 def prune(now: datetime) -> None:
-    LaneMinute.objects.filter(minute__lt=now - KEPT).delete()
+    LaneMinute.objects.filter(minute__lt=now - KEPT, is_summed=True).delete()
+
+
+def sum_up(now: datetime) -> None:
+    """Adds minutes that are over to what their models came to, each once, so that no total shrinks with `prune`. One
+    that its holder writes once more after that, for the disk was full meanwhile, counts for what it was before."""
+    over = LaneMinute.objects.filter(is_summed=False, minute__lt=now - SETTLED).order_by("pk")
+    if not over.exists():
+        return
+    with transaction.atomic():
+        minutes = list(over.select_for_update()[:SUMMED_AT_ONCE])
+        sums: dict[int, Minute] = {}
+        for minute in minutes:
+            _add(sums.setdefault(minute.model_id, Minute(now)), _counts_of(minute))
+        for model_id, total in sorted(sums.items()):
+            _add_to_total(model_id, total)
+        LaneMinute.objects.filter(pk__in=[minute.pk for minute in minutes]).update(is_summed=True)
+
+
+def _add_to_total(model_id: int, more: Minute) -> None:
+    traffic, _ = ModelTraffic.objects.select_for_update().get_or_create(model_id=model_id)
+    _add(more, _counts_of(traffic))
+    for name in (*_SUMS, "latency"):
+        setattr(traffic, name, getattr(more, name))
+    traffic.save()
+
+
+def _counts_of(row: LaneMinute | ModelTraffic) -> list[Any]:
+    return [getattr(row, name) for name in (*_SUMS, "latency")]
+
+
+def of_all_time(now: datetime) -> dict[int, Minute]:
+    """By the model's id. From one call to the next nothing becomes less."""
+    columns = ("model", *_SUMS, "latency")
+    last = LaneMinute.objects.filter(is_summed=False).order_by().values_list(*columns)
+    sums: dict[int, Minute] = {}
+    # In one query: between two, a minute may become part of the sum.
+    for model_id, *counts in ModelTraffic.objects.values_list(*columns).union(last, all=True):
+        _add(sums.setdefault(model_id, Minute(now)), counts)
+    return sums
 
 
 def per_minute(since: datetime, now: datetime, model: ServedModel | None = None) -> list[Minute]:

@@ -9,23 +9,24 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from django.conf import settings
+from django.db import Error
 from limits.storage.redis import RedisStorage
-from prometheus_client import Counter
 from redis import ConnectionError, Redis
 from redis.backoff import NoBackoff
 from redis.connection import Connection, ConnectionPool, parse_url
 from redis.retry import Retry
 
+from billing_app import running_counts, side_writes
 from billing_app.models import Account, RateLimit
 
 logger = logging.getLogger(__name__)
 
 MOST_WINDOWS = 10_000  # that a process remembers
-# For /metrics, once there is one. A process has a counter of its own: gunicorn's workers are to be added up.
-FALLBACKS = Counter("batchdesk_rate_limit_fallbacks", "Requests whose rate limit was decided without Redis.")
+FALLBACKS = "rate_limit_fallbacks"  # the running count: requests whose limit was decided without Redis
 
 
 class Window(NamedTuple):
@@ -54,10 +55,14 @@ def limits_of(account: Account) -> dict[str, int]:
 
 
 class Limiter:
-    """Asks Redis first. After a failure it pauses, then lets one request ask again while the others do without."""
+    """Asks Redis first. After a failure it pauses, then lets one request ask again while the others do without.
 
-    def __init__(self, url: str, *, window: int) -> None:
-        self._url, self._window = url, window
+    `tell` is given how many did so since the last time, and returns whether it took note.
+    """
+
+    def __init__(self, url: str, *, window: int, tell: Callable[[int], bool] = lambda _: True) -> None:
+        self._url, self._window, self._tell = url, window, tell
+        self._untold = 0
         self._redis: RedisWindows | None = None
         self._local = LocalWindows(window)
         self._retry_at: float | None = None  # None: Redis answers
@@ -70,11 +75,14 @@ class Limiter:
                 found = self._count_in_redis(key)
             except Exception as error:  # whatever the client raises: it may not cost the request
                 self._note_failure(error)
+                self._tell_fallbacks()
             else:
                 if is_away:
                     self._note_return()
+                    self._tell_fallbacks()
                 return self._verdict(limit, found)
-        FALLBACKS.inc()
+        with self._lock:
+            self._untold += 1
         return self._verdict(min(limit, max(1, limit // settings.RATE_LIMIT_LOCAL_SHARE)), self._local.count(key))
 
     def _verdict(self, limit: int, window: Window) -> Verdict:
@@ -105,6 +113,14 @@ class Limiter:
             self._redis = None  # its connections, and its windows' ends: a Redis that restarts has forgotten them
         if is_new:
             logger.warning("Redis does not answer; rate limits are stricter and counted by process: %s", error)
+
+    def _tell_fallbacks(self) -> None:
+        """Not with each: in an outage there is one write every few seconds, and not one for each request."""
+        with self._lock:
+            telling, self._untold = self._untold, 0
+        if telling and not self._tell(telling):
+            with self._lock:
+                self._untold += telling
 
     def _note_return(self) -> None:
         with self._lock:
@@ -206,10 +222,19 @@ def hit(account: Account, scope: str, limit: int) -> Verdict:
     return _limiter.hit(f"{account.pk}/{scope}", limit)
 
 
+def _note_fallbacks(number: int) -> bool:
+    try:
+        with side_writes.no_waiting():
+            running_counts.add(FALLBACKS, number)
+    except Error:
+        return False  # the database is busy, or away too
+    return True
+
+
 def forget() -> None:
     """Begins this process's memory anew."""
     global _limiter
-    _limiter = Limiter(settings.REDIS_URL, window=settings.RATE_LIMIT_WINDOW)
+    _limiter = Limiter(settings.REDIS_URL, window=settings.RATE_LIMIT_WINDOW, tell=_note_fallbacks)
 
 
 forget()

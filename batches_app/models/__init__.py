@@ -1,5 +1,13 @@
 from batches_app.models.batch import Batch
-from batches_app.models.operating import BatchEvent, ErrorGroup, LaneMinute, Operation, ReconcileRun, SavedView
+from batches_app.models.operating import (
+    BatchEvent,
+    ErrorGroup,
+    LaneMinute,
+    ModelTraffic,
+    Operation,
+    ReconcileRun,
+    SavedView,
+)
 from batches_app.models.routing import Lane, ServedModel
 from batches_app.models.shard import Checkpoint, Shard
 
@@ -10,6 +18,7 @@ __all__ = [
     "ErrorGroup",
     "Lane",
     "LaneMinute",
+    "ModelTraffic",
     "Operation",
     "ReconcileRun",
     "SavedView",

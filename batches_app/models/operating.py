@@ -70,16 +70,45 @@ class LaneMinute(models.Model):
     latency: "models.JSONField[Any, Any]" = models.JSONField(
         default=list, help_text="True answers by latency (traffic.py)."
     )
+    waited_ms = models.PositiveBigIntegerField(default=0, help_text="For these answers, all together.")
+    checkpoints = models.PositiveIntegerField(default=0)
+    is_summed = models.BooleanField(default=False, help_text="It is in its model's ModelTraffic.")
 
     class Meta:
         ordering = ["minute"]
         constraints = [
             models.UniqueConstraint(fields=["lane", "lane_token", "minute"], name="one_minute_per_holder_of_a_lane")
         ]
-        indexes = [models.Index(fields=["minute", "model"], name="minutes_by_time")]
+        indexes = [
+            models.Index(fields=["minute", "model"], name="minutes_by_time"),
+            models.Index(fields=["minute"], condition=models.Q(is_summed=False), name="minutes_to_sum_up"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.lane} {self.minute:%H:%M}"
+
+
+class ModelTraffic(models.Model):
+    """What the minutes of a model's lanes came to, those included that are no longer kept; but not yet the last ones,
+    which are not `is_summed`."""
+
+    model = models.OneToOneField(ServedModel, models.CASCADE, primary_key=True, related_name="traffic")
+    completed = models.PositiveBigIntegerField(default=0)
+    failed = models.PositiveBigIntegerField(default=0)
+    input_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    answers = models.PositiveBigIntegerField(default=0)
+    throttled = models.PositiveBigIntegerField(default=0)
+    faults = models.PositiveBigIntegerField(default=0)
+    checkpoints = models.PositiveBigIntegerField(default=0)
+    waited_ms = models.PositiveBigIntegerField(default=0)
+    latency: "models.JSONField[Any, Any]" = models.JSONField(default=list)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.model)
 
 
 class Operation(models.Model):

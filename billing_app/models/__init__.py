@@ -10,6 +10,7 @@ from billing_app.models.ledger import (
     MonthlySpend,
     Price,
 )
+from billing_app.models.running_counts import RunningCount
 from billing_app.models.storage import Reservation, StorageUse
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "Price",
     "RateLimit",
     "Reservation",
+    "RunningCount",
     "StorageUse",
 ]

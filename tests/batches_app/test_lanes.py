@@ -4,6 +4,7 @@ from unittest.mock import ANY
 import pytest
 from django.conf import settings
 from django.utils import timezone
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from batches_app import lanes, poison, queue, routing
 from batches_app.lanes import LeaseLost, Report
@@ -256,3 +257,10 @@ def test_a_holder_that_gives_its_lane_back_has_not_died() -> None:
     assert lanes.free_dead(now=LATER) == 1
     shard.refresh_from_db()
     assert (shard.losses, shard.crashes) == (1, {})
+
+
+def test_what_is_logged_from_here_on_is_about_the_lane() -> None:
+    lane = LaneFactory()
+    with bound_contextvars(lane=""):
+        lanes.acquire(lane.pk, now=NOW)
+        assert get_contextvars()["lane"] == str(lane)

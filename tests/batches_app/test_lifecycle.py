@@ -3,10 +3,12 @@ from itertools import product
 
 import pytest
 from django.utils import timezone
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from batches_app import lifecycle, queue
 from batches_app.models import Batch, Shard
 from batches_app.states import ALLOWED_FROM, TERMINAL, Status
+from billing_app import running_counts
 from files_app.models import FileHold
 from tests.factories import AccountFactory, BatchFactory, ShardFactory, StoredFileFactory
 
@@ -35,6 +37,7 @@ def test_only_the_ways_of_the_table_are_open(before: Status, to: Status) -> None
     assert not (moved and before in TERMINAL)
     if moved:
         assert getattr(batch, f"{to}_at") == NOW
+    assert running_counts.all_named() == ({f"batches.{to}": 1} if moved and to in TERMINAL else {})
 
 
 def test_creating_holds_the_input_file() -> None:
@@ -99,3 +102,12 @@ def test_a_stage_has_one_holder_and_its_lease_runs_out() -> None:
     assert lifecycle.claim_stage(batch.pk, {Status.VALIDATING}, now=NOW) is None
     assert lifecycle.claim_stage(batch.pk, {Status.VALIDATING}, now=NOW + timedelta(hours=1))
     assert lifecycle.claim_stage(batch.pk, {Status.FINALIZING}, now=NOW + timedelta(hours=2)) is None
+
+
+def test_what_is_logged_from_here_on_is_about_the_batch() -> None:
+    """Also by RQ, when the stage has failed and its own code is left."""
+    batch = BatchFactory(status=Status.VALIDATING, account=AccountFactory(name="acme"))
+    with bound_contextvars(batch="", account=""):
+        lifecycle.claim_stage(batch.pk, {Status.VALIDATING}, now=NOW)
+        found = get_contextvars()
+        assert (found["batch"], found["account"]) == (batch.public_id, "acme")

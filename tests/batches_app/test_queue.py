@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from redis import Redis, RedisError
 
 from batches_app import queue
 from config.redis_server import private_server
+from tests.log_lines import written
 
 
 def test_a_worker_tells_of_a_dead_work_horse_without_a_database_connection(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,3 +125,26 @@ def test_a_bell_says_whether_it_rang(redis: "Redis") -> None:
         bell = queue.ring(queue.Job.FINALIZE, once_per="2-1", batch_id=2)
         assert not bell.rang
     assert bell.rang
+
+
+def test_a_job_that_fails_is_told_of_without_what_its_exception_quotes(redis: "Redis") -> None:
+    """RQ would write the traceback into the line's text."""
+    sent, worker = "what a tenant sent", _worker(redis, "a", "control")
+    job = rq.Queue("control", connection=redis).enqueue("batches_app.jobs.validate", batch_id=1, job_id="validate-1-0")
+    with written() as log:
+        try:
+            int(sent)
+        except ValueError:
+            worker.handle_exception(job, *sys.exc_info())
+    (line,) = log.named("batches_app.queue")
+    assert line["event"] == "Job validate-1-0 failed."
+    assert line["exception"].endswith("ValueError")
+    assert sent not in log.text
+
+
+def test_whether_redis_answers(redis: "Redis") -> None:
+    assert queue.answers()
+
+
+def test_a_redis_that_is_away_does_not_answer() -> None:
+    assert not queue.answers()

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.conf import settings
 
-from batches_app import lanes, queue, reconciliation, routing
+from batches_app import lanes, queue, reconciliation, routing, traffic
 from batches_app.models import Batch, LaneMinute, ReconcileRun, Shard
 from batches_app.states import Status
+from billing_app import running_counts
 from tests.factories import BatchFactory, LaneFactory, ServedModelFactory, ShardFactory
 
 pytestmark = pytest.mark.django_db
@@ -105,6 +106,17 @@ def test_one_step_that_fails_does_not_keep_the_others_from_their_work(
     BatchFactory(status=Status.VALIDATING)
     assert _healed() == {"ring_unheard_stages": 1}
     assert "breaks failed" in caplog.text
+    assert running_counts.all_named() == {"healed.ring_unheard_stages": 1, "step_failed.breaks": 1}
+
+
+def test_what_was_healed_is_counted_for_ever(rung: list[object]) -> None:
+    """Also when the run that did it is forgotten."""
+    for _ in range(2):
+        routing.ask_probe(ServedModelFactory(), now=NOW)
+        rung.clear()
+        _healed()
+    ReconcileRun.objects.all().delete()
+    assert running_counts.all_named()["healed.ring_unheard_probes"] == 3
 
 
 def test_runs_are_kept_for_a_month_and_quiet_ones_for_two_days() -> None:
@@ -122,6 +134,7 @@ def test_runs_are_kept_for_a_month_and_quiet_ones_for_two_days() -> None:
 
 def test_old_minutes_are_forgotten_which_heals_nothing() -> None:
     lane = LaneFactory()
-    LaneMinute.objects.create(model=lane.model, lane=lane, lane_token=1, minute=NOW - timedelta(hours=49))
+    LaneMinute.objects.create(model=lane.model, lane=lane, lane_token=1, minute=NOW - timedelta(hours=49), answers=2)
     assert _healed() == {}
     assert not LaneMinute.objects.exists()
+    assert traffic.of_all_time(NOW)[lane.model_id].answers == 2

@@ -1,6 +1,7 @@
 """The minutes of lanes, as they are counted, written and read."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -14,10 +15,12 @@ from batches_app.models import Lane, LaneMinute
 from batches_app.traffic import BOUNDS_MS, Minute, Tally, by_model, per_minute, percentile
 from billing_app.pricing import Tokens
 from tests.factories import LaneFactory
+from tests.threads import at_once
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 HALF_PAST = NOON + timedelta(seconds=30)
 MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
 
 
 def in_bin(number: int, count: int = 1) -> list[int]:
@@ -140,9 +143,78 @@ def test_two_holders_of_a_lane_in_one_minute_do_not_overwrite_each_other() -> No
 def test_minutes_are_kept_for_two_days() -> None:
     lane = LaneFactory()
     for hours in (49, 47):
-        _row(lane, NOON - timedelta(hours=hours))
+        _row(lane, NOON - timedelta(hours=hours), is_summed=True)
     traffic.prune(NOON)
     assert LaneMinute.objects.get().minute == NOON - timedelta(hours=47)
+
+
+@pytest.mark.django_db
+def test_a_minute_stays_until_it_is_summed_up() -> None:
+    _row(LaneFactory(), NOON - timedelta(hours=49))
+    traffic.prune(NOON)
+    assert LaneMinute.objects.exists()
+
+
+# ---- of all time
+
+
+@pytest.mark.django_db
+def test_what_was_counted_stays_counted_when_its_minutes_are_gone() -> None:
+    """A counter that shrinks is taken for one that began anew, and what it has left is counted a second time."""
+    lane = LaneFactory()
+    _row(lane, NOON - 3 * DAY, completed=5, answers=7, latency=in_bin(2, 5), waited_ms=500)
+    _row(lane, NOON, completed=1, answers=1, latency=in_bin(3), waited_ms=90)
+    before = traffic.of_all_time(NOON)[lane.model_id]
+    for _ in range(2):
+        traffic.sum_up(NOON)
+        traffic.prune(NOON)
+        after = traffic.of_all_time(NOON)[lane.model_id]
+        assert after == before
+    assert (after.completed, after.answers, after.waited_ms, sum(after.latency)) == (6, 8, 590, 6)
+    assert LaneMinute.objects.get().minute == NOON
+
+
+@pytest.mark.django_db
+def test_a_minute_that_comes_late_is_counted_too() -> None:
+    """Its holder could not write for hours, and the minutes around it are summed up long since."""
+    lane = LaneFactory()
+    for age in (1, 3):
+        _row(lane, NOON - timedelta(hours=age), failed=1)
+        traffic.sum_up(NOON)
+    _row(lane, NOON - timedelta(hours=2), failed=1)
+    traffic.sum_up(NOON)
+    assert traffic.of_all_time(NOON)[lane.model_id].failed == 3
+    assert not LaneMinute.objects.filter(is_summed=False).exists()
+
+
+@pytest.mark.django_db
+def test_the_last_minutes_wait_for_their_holders() -> None:
+    """Who holds the lane writes them again, and whole."""
+    held, tally = _held(LaneFactory()), Tally(NOON)
+    for _ in range(2):
+        tally.minute.finished(True, None)
+        _flush(held, tally, NOON)
+        tally.written(NOON)
+        traffic.sum_up(NOON + 4 * MINUTE)
+    assert traffic.of_all_time(NOON)[held.model_id].completed == 2
+
+
+@pytest.mark.django_db
+def test_models_are_told_apart() -> None:
+    lanes_ = [LaneFactory(), LaneFactory()]
+    for lane, count in zip(lanes_, (3, 4), strict=True):
+        _row(lane, NOON - DAY, checkpoints=count)
+    traffic.sum_up(NOON)
+    assert [traffic.of_all_time(NOON)[lane.model_id].checkpoints for lane in lanes_] == [3, 4]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_reconcilers_at_once_sum_up_once() -> None:
+    lane = LaneFactory()
+    for minutes in range(10, 40):
+        _row(lane, NOON - minutes * MINUTE, completed=1)
+    at_once([partial(traffic.sum_up, NOON)] * 4)
+    assert traffic.of_all_time(NOON)[lane.model_id].completed == 30
 
 
 # ---- reading
