@@ -1,4 +1,4 @@
-"""What is wrong with the prices of an installation, said when it is started or migrated."""
+"""What is wrong with the prices and upstreams of an installation, said when it is started or migrated."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,10 +8,12 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections
 from django.utils import timezone
 
+from batches_app import routing
 from batches_app.models import ServedModel
 from billing_app.models import LedgerEntry, Price
 
 HINT = "Add one: manage.py set_model, or Prices in the admin. Until then its batches fail."
+UPSTREAM_HINT = "Correct its URL, or UPSTREAM_ADDRESSES. Until then its batches wait."
 
 
 def check_prices(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
@@ -25,6 +27,25 @@ def check_prices(*, databases: Sequence[str] | None = None, **_: Any) -> list[Ch
     priced, elsewhere = set(in_force.values_list("model_name", flat=True)), _other_currencies(names)
     warnings = [_warning(name, elsewhere.get(name)) for name in names if name not in priced]
     return [*_mixed_currencies(), *warnings]
+
+
+def check_upstreams(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """As `check_prices`."""
+    if "default" not in (databases or ()) or not _has_tables():
+        return []
+    urls = ServedModel.objects.exclude(upstream_url=ServedModel.BUILTIN).values_list("name", "upstream_url")
+    faults = ((name, _fault(url)) for name, url in urls)
+    return [
+        Warning(f"The upstream of the model '{name}' cannot be used. {fault}", hint=UPSTREAM_HINT, id="batchdesk.W003")
+        for name, fault in faults
+        if fault
+    ]
+
+
+def _fault(url: str) -> str | None:
+    if not routing.is_base_url(url):
+        return "Its URL must look like http://HOST:PORT/v1, without a password in it."
+    return routing.objection_to(url)
 
 
 def _mixed_currencies() -> list[CheckMessage]:

@@ -8,6 +8,7 @@ from django.conf import settings
 from batches_app.models import ServedModel
 from batches_app.upstream.client import CurlClient, Limits, Transport
 from batches_app.upstream.test_model import EchoClient
+from config.addresses import Policy
 
 log = logging.getLogger(__name__)
 
@@ -40,4 +41,5 @@ def transport(model: ServedModel) -> Transport:
         total_timeout=settings.UPSTREAM_TOTAL_TIMEOUT,
         max_answer_bytes=settings.MAX_ANSWER_BYTES,
     )
-    return CurlClient(url=model.upstream_url, api_key=key, slots=settings.LANE_PERMITS, limits=limits)
+    policy = Policy(settings.UPSTREAM_ADDRESSES)
+    return CurlClient(url=model.upstream_url, api_key=key, slots=settings.LANE_PERMITS, limits=limits, policy=policy)

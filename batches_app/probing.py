@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from django.conf import settings
 from django.utils import timezone
 
 from batches_app import connecting, routing
@@ -9,6 +10,7 @@ from batches_app.connecting import KeyMissing
 from batches_app.models import ServedModel
 from batches_app.upstream.asking import ask_for_models
 from batches_app.upstream.client import Answer, Limits
+from config.addresses import Policy
 
 LIMITS = Limits(connect_timeout=5, silence_timeout=10, total_timeout=15, max_answer_bytes=4 * 1024 * 1024)
 
@@ -39,7 +41,8 @@ def _ask(model: ServedModel) -> Finding:
     if model.is_builtin:
         return Finding(True, "Built in: it needs no upstream.", 0)
     try:
-        return _found(ask_for_models(model.upstream_url, connecting.api_key(model), LIMITS))
+        policy = Policy(settings.UPSTREAM_ADDRESSES)
+        return _found(ask_for_models(model.upstream_url, connecting.api_key(model), LIMITS, policy))
     except KeyMissing as error:
         return Finding(False, str(error), 0)
 

@@ -2,19 +2,18 @@
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 from django.db.models import Q
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
+from structlog.contextvars import bind_contextvars
 
-from billing_app import api_keys, rate_limits
+from billing_app import api_keys, rate_limits, side_writes
 from billing_app.models import Account, APIKey
 from config.api.errors import InvalidKey, QuotaExceeded
 
@@ -50,6 +49,7 @@ class BearerAuthentication(BaseAuthentication):
         if seen is None:
             raise InvalidKey(f"Incorrect API key provided: {api_keys.hint(presented)}.")
         account = seen.key.account
+        bind_contextvars(account=account.name)
         if not account.is_enabled:
             raise QuotaExceeded("This account is disabled. Please ask the operator of this service.")
         return Caller(account, seen.rate_limits), seen.key
@@ -104,22 +104,7 @@ def _note_use(key: APIKey, now: datetime) -> None:
     if key.last_used_at and key.last_used_at >= now - TOUCH_INTERVAL:
         return
     try:
-        with _no_waiting():
+        with side_writes.no_waiting():
             APIKey.objects.filter(due, pk=key.pk).update(last_used_at=now)
     except DatabaseError:
         return  # somebody is writing: the next request will note it
-
-
-@contextmanager
-def _no_waiting() -> Iterator[None]:
-    """SQLite has one writer: a request that only reads must not queue for the lock to say that it was here."""
-    if connection.vendor != "sqlite" or connection.in_atomic_block:
-        yield
-        return
-    patience = int(settings.DATABASES["default"].get("OPTIONS", {}).get("timeout", 5) * 1000)
-    with connection.cursor() as cursor:
-        cursor.execute("PRAGMA busy_timeout = 0")
-        try:
-            yield
-        finally:
-            cursor.execute(f"PRAGMA busy_timeout = {patience}")

@@ -9,9 +9,8 @@ from io import StringIO
 from typing import Any
 
 from billing_app.statements import CreditLine, Statement, UsageLine
+from config.console.csv import harmless
 
-# A spreadsheet takes a text that begins so for a formula, and runs it.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 COLUMNS = (
     *("account_id", "month", "closed", "currency", "line", "date", "batch_id", "model", "requests"),
     *("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens"),
@@ -76,25 +75,21 @@ def _rows(statement: Statement) -> Iterator[dict[str, Any]]:
         yield {
             "line": "usage",
             **_usage_object(used),
-            "batch_id": _safe(used.batch_id),
-            "model": _safe(used.model),
+            "batch_id": harmless(used.batch_id),
+            "model": harmless(used.model),
             "amount": -used.charged,
         }
     for credit in statement.credits:
         yield {
             "line": credit.kind,
             "date": credit.date.isoformat(),
-            "batch_id": _safe(credit.batch_id),
-            "reason": _safe(credit.reason),
+            "batch_id": harmless(credit.batch_id),
+            "reason": harmless(credit.reason),
             "amount": credit.amount,
         }
     if statement.rounding:
         yield {"line": "rounding", "amount": statement.rounding, "reason": ROUNDING}
     yield {"line": "closing", "balance": statement.closing}
-
-
-def _safe(text: str) -> str:
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def _usage_object(line: UsageLine) -> dict[str, Any]:

@@ -12,11 +12,11 @@ def of(request: HttpRequest) -> str:
     peer = request.META.get("REMOTE_ADDR", "")
     hops = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
     proxies = settings.TRUSTED_PROXIES
-    return (_address(hops[-proxies]) or peer) if 0 < proxies <= len(hops) else peer
+    return (address_in(hops[-proxies]) or peer) if 0 < proxies <= len(hops) else peer
 
 
-def _address(text: str) -> str:
-    """Some proxies add the port: 192.0.2.1:4711, [2001:db8::1]:4711."""
+def address_in(text: str) -> str:
+    """Without the port, where there is one: 192.0.2.1:4711, [2001:db8::1]:4711. Empty: it is no address."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

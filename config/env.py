@@ -7,13 +7,17 @@ with one sentence that names every variable at fault (`env.seal()` at the end of
 import os
 import secrets
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
-from environs import FileAwareEnv
+from environs import FileAwareEnv, ValidationError
+
+from config import addresses
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -22,15 +26,8 @@ MAIL_TIMEOUT = 5  # seconds, for each answer of the mail server
 env = FileAwareEnv(eager=False)
 
 
-def secret(name: str, kept_in: Path) -> str:
-    """The variable, or else a value that is made once and kept in a file that only its owner can read."""
-    value = env.str(name, "")
-    if value:
-        return str(value).strip()
-    return kept_secret(kept_in)
-
-
 def kept_secret(kept_in: Path) -> str:
+    """Made once, and kept in a file that only its owner can read."""
     if not kept_in.exists():
         # Linked whole: of two processes that start at once, neither reads what the other has not written yet.
         with tempfile.NamedTemporaryFile("w", dir=kept_in.parent) as draft, suppress(FileExistsError):
@@ -66,6 +63,23 @@ def email(url: str) -> dict[str, Any]:
     if found is None:
         raise ImproperlyConfigured("EMAIL_URL must look like smtp://USER:PASSWORD@HOST:PORT?tls=true.")
     return {**found, "EMAIL_TIMEOUT": found["EMAIL_TIMEOUT"] or MAIL_TIMEOUT}
+
+
+def check_networks(words: Sequence[str]) -> None:
+    """Of UPSTREAM_ADDRESSES."""
+    if unknown := [word for word in words or [""] if not addresses.is_word(word)]:
+        raise ValidationError(
+            f"{unknown[0]!r} is none of loopback, private, public, and no network such as 10.1.0.0/16."
+        )
+
+
+def check_readers(words: Sequence[str]) -> None:
+    """Of METRICS_ALLOW."""
+    for word in words:
+        try:
+            ip_network(word)
+        except ValueError as error:
+            raise ValidationError(f"{error}: it takes networks such as 10.1.0.0/16, and single addresses.") from None
 
 
 def database(url: str, folder: Path) -> dict[str, Any]:

@@ -57,6 +57,8 @@ class ServedModelForm(WhyMixin):
         url: str = self.cleaned_data["upstream_url"]
         if not routing.is_base_url(url):
             raise forms.ValidationError("It must look like http://HOST:PORT/v1: the endpoint is appended to it.")
+        if objection := routing.objection_to(url):
+            raise forms.ValidationError(objection)
         return url
 
     def clean_upstream_key_env(self) -> str:

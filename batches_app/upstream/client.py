@@ -7,8 +7,11 @@ from urllib.parse import urlsplit
 import pycurl
 
 from batches_app.upstream.transfers import Answer, Fault, Limits, Transfer, request_headers
+from config.addresses import Policy
 
 __all__ = ["Answer", "CurlClient", "Fault", "Limits", "Transport"]
+
+_SHORTEST_SECRET = 8  # characters; "EMPTY" is what many send to a vLLM that asks for no key
 
 _EVENTS = {
     pycurl.POLL_IN: select.EPOLLIN,
@@ -37,11 +40,13 @@ class CurlClient:
     above 1023 and returns at once when nothing is in flight. Either turns a waiting loop into a busy one.
     """
 
-    def __init__(self, *, url: str, api_key: str | None, slots: int, limits: Limits) -> None:
+    def __init__(
+        self, *, url: str, api_key: str | None, slots: int, limits: Limits, policy: Policy | None = None
+    ) -> None:
         self._base = base_of(url)
         self._secrets = secrets_of(url, api_key)
         self._headers = request_headers(api_key)
-        self._limits, self._slots = limits, slots
+        self._limits, self._slots, self._policy = limits, slots, policy or Policy()
         self._idle: list[Transfer] = []
         self._busy: set[Transfer] = set()
         self._timer: float | None = None
@@ -63,7 +68,7 @@ class CurlClient:
         """
         if len(self._busy) >= self._slots:
             raise RuntimeError(f"All {self._slots} slots are in flight.")
-        slot = self._idle.pop() if self._idle else Transfer(self._headers, self._limits)
+        slot = self._idle.pop() if self._idle else Transfer(self._headers, self._limits, self._policy)
         slot.load(tag, self._base + endpoint, endpoint, body)
         self._busy.add(slot)
         self._multi.add_handle(slot.curl)
@@ -122,9 +127,21 @@ class CurlClient:
         return answers
 
     def _finish(self, slot: Transfer, code: int = pycurl.E_OK, detail: str = "") -> Answer:
-        answer = slot.answered() if code == pycurl.E_OK else slot.failed(code, redacted(detail, self._secrets))
+        if code == pycurl.E_OK:
+            answer = slot.answered()
+            self._take_out_secrets(answer)
+        else:
+            answer = slot.failed(code, redacted(detail, self._secrets))
         self._release(slot)
         return answer
+
+    def _take_out_secrets(self, answer: Answer) -> None:
+        """Some upstreams repeat the key that they refuse, and a refusal may become a line that tenants read."""
+        if answer.status < 300:
+            return
+        for secret in self._secrets:
+            if len(secret) >= _SHORTEST_SECRET:
+                answer.body = answer.body.replace(secret.encode(), "…".encode())
 
     def _send_again(self, slot: Transfer) -> None:
         self._multi.remove_handle(slot.curl)

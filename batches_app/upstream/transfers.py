@@ -1,6 +1,7 @@
 """One request on libcurl's easy handle: how it is set up, and what its end means."""
 
 import re
+import socket
 from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
@@ -9,7 +10,10 @@ from typing import Any
 
 import pycurl
 
+from config.addresses import Policy
+
 _LARGE_BODY = 64 * 1024
+_DISALLOW_USERNAME_IN_URL = 278  # libcurl's; pycurl has no name for it
 _REQUEST_ID = re.compile(rb"^x-request-id:[ \t]*([!-~]{1,200})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*([ -~]{1,100}?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 
@@ -36,6 +40,7 @@ _NEVER_SENT = _TLS_FAILURES | {
     pycurl.E_COULDNT_RESOLVE_HOST,
     pycurl.E_COULDNT_RESOLVE_PROXY,
     pycurl.E_URL_MALFORMAT,
+    pycurl.E_LOGIN_DENIED,
 }
 _FAULTS = {
     pycurl.E_OPERATION_TIMEDOUT: Fault.TIMEOUT,
@@ -88,10 +93,17 @@ class Limits:
     max_answer_bytes: int = 16 * 1024 * 1024
 
 
+class _Lent(socket.socket):
+    """pycurl takes a duplicate of its descriptor, and drops it."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class Transfer:
     """One easy handle, set up once, and what its present answer has brought so far."""
 
-    def __init__(self, headers: list[bytes], limits: Limits) -> None:
+    def __init__(self, headers: list[bytes], limits: Limits, policy: Policy) -> None:
         self.tag: Any = None
         self.started = 0.0
         self.endpoint = ""
@@ -100,11 +112,14 @@ class Transfer:
         self.chunks: list[bytes] = []
         self.head: list[bytes] = []
         self.cap = limits.max_answer_bytes
+        self.policy = policy
+        self.objection: str | None = None
         self.curl = pycurl.Curl()
         self.curl.slot = self
         for option, value in _options(headers, limits).items():
             self.curl.setopt(option, value)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._write)
+        self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
         # The list's own append: no Python frame for each header line; the lines are searched once, at the end.
         self.curl.setopt(pycurl.HEADERFUNCTION, self.head.append)
 
@@ -115,12 +130,20 @@ class Transfer:
         self.chunks.append(chunk)
         return None
 
+    def _open_socket(self, _purpose: int, address: Any) -> Any:
+        # Not the URL's host, which a name server may answer differently each time: this is what is connected to.
+        if objection := self.policy.objection(address.addr[0]):
+            self.objection = objection
+            return pycurl.SOCKET_BAD
+        return _Lent(address.family, address.socktype, address.protocol)
+
     def load(self, tag: Any, url: str, endpoint: str, body: bytes) -> None:
         if endpoint != self.endpoint:
             self.curl.setopt(pycurl.URL, url.encode())
             self.endpoint = endpoint
         self.curl.setopt(pycurl.POSTFIELDS, body)
         self.tag, self.body_size, self.started = tag, len(body), monotonic()
+        self.objection = None
 
     def met_a_dead_connection(self, code: int) -> bool:
         """Whether a kept-alive connection was closed by the upstream as it was taken up again.
@@ -162,9 +185,15 @@ class Transfer:
     def failed(self, code: int, detail: str) -> Answer:
         fault = self._fault(code)
         request_id = _header(_REQUEST_ID, b"".join(self.head))
-        too_large = f"The upstream's answer is larger than {self.cap} bytes."
-        message = too_large if fault is Fault.TOO_LARGE else f"{_SENTENCES[fault]}: {detail}."
+        message = self._told(fault, detail)
         return Answer(self.tag, 0, b"", "", None, request_id, fault, message, self.started, monotonic() - self.started)
+
+    def _told(self, fault: Fault, detail: str) -> str:
+        if fault is Fault.TOO_LARGE:
+            return f"The upstream's answer is larger than {self.cap} bytes."
+        if fault is Fault.CONNECT and self.objection:
+            return self.objection
+        return f"{_SENTENCES[fault]}: {detail}."
 
     def _fault(self, code: int) -> Fault:
         # Nothing of the request left: whatever went wrong, it went wrong on the way to the upstream.
@@ -188,6 +217,7 @@ def _options(headers: list[bytes], limits: Limits) -> dict[int, Any]:
         pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
         pycurl.PROXY: "",  # an empty one also keeps http_proxy of the environment out
         pycurl.FOLLOWLOCATION: 0,
+        _DISALLOW_USERNAME_IN_URL: 1,
         pycurl.NOSIGNAL: 1,
         pycurl.TCP_NODELAY: 1,
         pycurl.TCP_KEEPALIVE: 1,

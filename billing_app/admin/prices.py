@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import urlencode
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 
 from billing_app import prices
 from billing_app.audited import AuditedAdmin, ModelForm
@@ -143,7 +143,7 @@ class PriceAdmin(AddOnlyAdmin, AuditedAdmin):
     @admin.display(description="")
     def new_version(self, price: Any) -> SafeString:
         if price.pk != price.in_force:
-            return mark_safe("&nbsp;")  # an empty one would be shown as a dash
+            return SafeString("&nbsp;")  # an empty one would be shown as a dash
         given = {name: getattr(price, name) for name in COPIED}
         query = urlencode({n: v if isinstance(v, str) else plain(v) for n, v in given.items() if v is not None})
         return link(f"{reverse('admin:billing_app_price_add')}?{query}", "New version")

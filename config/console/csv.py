@@ -40,5 +40,8 @@ def _chunks(header: Sequence[object], rows: Iterable[Sequence[object]]) -> Itera
 def _cell(value: object) -> str:
     if isinstance(value, Decimal):
         return format(value, "f")  # a spreadsheet makes a float of 1E-12
-    text = "" if value is None else str(value)
+    return harmless("" if value is None else str(value))
+
+
+def harmless(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text

@@ -18,7 +18,7 @@ from django.utils.translation import ngettext
 
 register = template.Library()
 
-NONE = "—"
+NONE = SafeString("—")
 SECONDS = "%Y-%m-%d %H:%M:%S"
 SHOWN = 200  # characters of a tenant's text, unless a page has room for more
 # With halves of surrogate pairs, which JSON can bring in: no answer with one in it could be sent.
@@ -42,7 +42,7 @@ register.filter("visible", visible)  # where no element may be: in a title, in a
 def shown(text: object, most: int = SHOWN) -> SafeString:
     """Of a tenant, or of an upstream. `bdi`, so that Hebrew and Arabic do not turn what is beside them."""
     if text in (None, ""):
-        return SafeString(NONE)
+        return NONE
     return format_html('<bdi class="shown">{}</bdi>', visible(unicodedata.normalize("NFC", str(text)), most))
 
 
@@ -54,7 +54,7 @@ def number(value: int | None) -> str:
 @register.filter
 def size(value: Any) -> SafeString:
     if value in (None, ""):  # a template's word for what is not there
-        return SafeString(NONE)
+        return NONE
     return format_html(
         '<span title="{}">{}</span>', _("%(bytes)s bytes") % {"bytes": f"{value:,}"}, filesizeformat(value)
     )
@@ -64,7 +64,7 @@ def size(value: Any) -> SafeString:
 def moment(at: datetime | None) -> SafeString:
     """In the viewer's zone; UTC on hover."""
     if at is None:
-        return SafeString(NONE)
+        return NONE
     utc = at.astimezone(UTC)
     # Not Django's date_format: lists have a hundred times and more, and this format is the same in every language.
     local = f"{timezone.localtime(at):{SECONDS}}"
@@ -75,7 +75,7 @@ def moment(at: datetime | None) -> SafeString:
 def ago(at: datetime | None) -> SafeString:
     """How long since (or until), with the moment on hover."""
     if at is None:
-        return SafeString(NONE)
+        return NONE
     left = at - timezone.now()
     text = (
         _("in %(span)s") % {"span": span_text(left)}

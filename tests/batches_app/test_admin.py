@@ -100,6 +100,7 @@ def test_a_model_that_is_paused_says_so_and_where_it_is_resumed() -> None:
         ("upstream_url", "vllm:8000", "must look like http://HOST:PORT/v1"),
         ("upstream_url", "builtin", "must look like http://HOST:PORT/v1"),
         ("upstream_url", "http://user:password@vllm:8000/v1", "must look like http://HOST:PORT/v1"),
+        ("upstream_url", "http://[fd00:ec2::254]/v1", "it is the metadata service of a cloud"),
         ("upstream_key_env", "sk-secret-itself", "name of an environment variable"),
         ("max_concurrency", "0", "greater than or equal to 1"),
         ("max_concurrency", "100001", "less than or equal to 100000"),

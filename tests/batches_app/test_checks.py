@@ -8,7 +8,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
-from batches_app.checks import check_prices
+from batches_app.checks import check_prices, check_upstreams
 from tests.books import use
 from tests.factories import AccountFactory, PriceFactory, ServedModelFactory
 
@@ -71,3 +71,24 @@ def test_a_ledger_in_another_currency_is_an_error() -> None:
     assert ids() == []
     use(AccountFactory(), price)
     assert ids() == ["batchdesk.E001"]
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://169.254.169.254/v1", "is never an upstream's"),
+        ("http://10.0.0.1/v1", "is private, and UPSTREAM_ADDRESSES allows only public"),
+        ("http://user:password@vllm/v1", "without a password in it"),
+        ("http://[oops", "must look like"),
+    ],
+)
+def test_an_upstream_that_cannot_be_used_is_told_without_its_password(settings: Any, url: str, told: str) -> None:
+    settings.UPSTREAM_ADDRESSES = ["public"]
+    ServedModelFactory(name="m", upstream_url=url)
+    ServedModelFactory(name="fine", upstream_url="https://api.example.com/v1")
+    [warning] = check_upstreams(databases=["default"])
+    assert warning.id == "batchdesk.W003"
+    assert "'m' cannot be used" in warning.msg
+    assert told in warning.msg
+    assert "user:" not in warning.msg
+    assert check_upstreams() == []

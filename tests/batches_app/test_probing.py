@@ -1,6 +1,7 @@
 """What an operator learns who asks whether an upstream is there."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -68,6 +69,14 @@ def test_a_redirect_is_not_followed(upstream: FakeUpstream) -> None:
         assert not inner.control.seen()["connections"]
     assert model.probe_succeeded is False
     assert "a redirect, which is not followed" in model.probe_note
+
+
+def test_an_address_that_is_not_allowed_is_said_and_not_connected_to(upstream: FakeUpstream, settings: Any) -> None:
+    settings.UPSTREAM_ADDRESSES = ["public", "private"]
+    model = _probed(upstream_url=upstream.url.replace("127.0.0.1", "localhost"))
+    assert model.probe_succeeded is False
+    assert "is loopback, and UPSTREAM_ADDRESSES allows only public, private." in model.probe_note
+    assert not upstream.control.seen()["connections"]
 
 
 @pytest.mark.parametrize(

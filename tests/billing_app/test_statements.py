@@ -357,7 +357,7 @@ def test_csv_is_one_table_with_a_header(account: Account, price: Price) -> None:
     assert (table[0]["balance"], table[3]["balance"]) == ("0.00", "-3.50")
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", " =", "\uff1d"])
 def test_csv_holds_no_formulas_and_its_numbers_stay_numbers(account: Account, start: str) -> None:
     text = f"{start}HYPERLINK(1)"
     price = PriceFactory(model_name=text)

@@ -48,6 +48,15 @@ def test_a_file_without_a_password_makes_no_operator(tmp_path: Path, content: st
     assert not User.objects.exists()
 
 
+@pytest.mark.parametrize("password", ["admin", "password", "short", "1234567890", "annabelle", "annabelle1"])
+def test_a_password_that_anybody_would_try_makes_no_operator(tmp_path: Path, password: str) -> None:
+    file = tmp_path / "password"
+    file.write_text(password)
+    with pytest.raises(CommandError, match="The password will not do"):
+        create("annabelle", "--password-file", str(file))
+    assert not User.objects.exists()
+
+
 @pytest.mark.parametrize("name", ["", "x" * 151, "a b\n"])
 def test_an_operator_needs_a_name_that_fits(name: str) -> None:
     with pytest.raises(CommandError, match="name"):

@@ -17,6 +17,11 @@ from config.env import BASE_DIR, email, kept_secret
         ("STORAGE_URL", "ftp://x"),
         ("EMAIL_URL", "mail.example.com:25"),
         ("EMAIL_URL", "smtp://mail.example.com:smtp"),
+        ("UPSTREAM_ADDRESSES", "public,10.1.2.3/16"),
+        ("UPSTREAM_ADDRESSES", ""),
+        ("METRICS_ALLOW", "10.1.2.3/16"),
+        ("METRICS_ALLOW", "prometheus"),
+        ("LOG_FORMAT", "xml"),
     ],
 )
 def test_a_wrong_value_stops_the_start_with_a_sentence(tmp_path: Path, name: str, value: str) -> None:

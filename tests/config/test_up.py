@@ -6,11 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from config.management.commands import up
 from tests.stack import ROOT, Stack, start_batch, wait_for
 
 pytestmark = pytest.mark.once
@@ -60,11 +63,25 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def test_the_first_start_shows_an_operator_and_a_key_once(shared: Stack) -> None:
-    said = shared.log.read_text()
-    assert said.count("operator  admin / ") == 1
-    assert said.count("API key   sk-") == 1
+def test_the_first_start_hands_over_an_operator_and_a_key_and_logs_neither(shared: Stack) -> None:
+    said, file = shared.log.read_text(), shared.folder / "first_login"
+    assert said.count(f"The operator's login and an API key are in {file}") == 1
+    assert "sk-" not in said
+    assert "operator  admin / " in file.read_text()
+    assert "API key   sk-" in file.read_text()
+    assert file.stat().st_mode & 0o077 == 0
     assert f"API: http://127.0.0.1:{shared.port}/v1" in said
+
+
+def test_at_a_terminal_they_are_shown_and_kept_nowhere(settings: Any, tmp_path: Path) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    settings.DATA_DIR, out = tmp_path, Terminal()
+    up.Command(stdout=out)._hand_over("  API key   sk-x\n")
+    assert out.getvalue() == "Shown once, so keep them:\n  API key   sk-x\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_second_up_on_the_same_folder_is_refused(shared: Stack) -> None:
@@ -133,4 +150,4 @@ def test_a_killed_up_leaves_no_process_and_starts_again_without_new_secrets(tmp_
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         stack.start()
         until(lambda: stack.log.read_text().count("Batchdesk is up") == 2)
-        assert stack.log.read_text().count("API key   sk-") == 1
+        assert stack.log.read_text().count("The operator's login and an API key are in") == 1

@@ -78,6 +78,8 @@ def _rates(options: dict[str, Any]) -> Rates:
 def _route(options: dict[str, Any]) -> routing.Route:
     if not routing.is_base_url(options["upstream_url"]):
         raise CommandError(f"--upstream-url must look like http://HOST:PORT/v1, not {options['upstream_url']!r}.")
+    if objection := routing.objection_to(options["upstream_url"]):
+        raise CommandError(f"--upstream-url cannot be used. {objection}")
     if not re.fullmatch(routing.VARIABLE_NAME, options["upstream_key_env"]):
         raise CommandError("--upstream-key-env is the name of an environment variable, not the key itself.")
     if not 1 <= options["max_concurrency"] <= routing.MOST_CONCURRENCY:

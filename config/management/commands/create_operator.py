@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from django.contrib.auth.models import Group, User
+from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
@@ -32,6 +33,7 @@ class Command(BaseCommand):
             file = options["password_file"]
             password = _password_from(file) if file else secrets.token_urlsafe(12)
             _check_name(name)
+            _check_password(password, name)
             _create(name, password, role)
             report |= {"created": True} | ({} if file else {"password": password})
         self.stdout.write(json.dumps(report) if options["json"] else _sentence(report))
@@ -60,6 +62,13 @@ def _check_name(name: str) -> None:
         User._meta.get_field("username").clean(name, None)
     except ValidationError as error:
         raise CommandError(f"The operator's name cannot be {name!r}: {error.messages[0]}") from None
+
+
+def _check_password(password: str, name: str) -> None:
+    try:
+        validate_password(password, User(username=name))
+    except ValidationError as error:
+        raise CommandError(f"The password will not do. {' '.join(error.messages)}") from None
 
 
 def _sentence(report: dict[str, Any]) -> str:

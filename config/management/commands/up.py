@@ -21,6 +21,7 @@ from config.redis_server import NoRedisBinary, private_server
 from config.supervisor import Program, Supervisor
 
 MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
+_IN_MEMORY = "/dev/shm"  # nosec B108  # gunicorn makes its files there as one should
 
 
 class Command(BaseCommand):
@@ -38,6 +39,7 @@ class Command(BaseCommand):
         host, port = options["host"], options["port"]
         if not 1 <= port <= 65535 or options["workers"] < 1:
             raise CommandError("--port must be between 1 and 65535, and --workers at least 1.")
+        _refuse_debug(host)
         lock = _lock(settings.DATA_DIR / "up.lock")
         _refuse_taken(host, port)
         _refuse_silent_redis(os.environ.get("REDIS_URL"))
@@ -63,11 +65,19 @@ class Command(BaseCommand):
             who = audit.from_shell("up")
             audit.record(actor=who, action="operator.created", target=user)
             audit.record(actor=who, action="account.created", target=account, account=account.name)
-            self.stdout.write(
-                f"Shown once, so keep them:\n  operator  admin / {password}\n  API key   {key}  (account 'default')"
-            )
+            self._hand_over(f"  operator  admin / {password}\n  API key   {key}  (account 'default')\n")
         self.stdout.flush()
         _leave_database()
+
+    def _hand_over(self, secrets: str) -> None:
+        """At a terminal. What is printed elsewhere, under systemd or in a container, is in a log for ever."""
+        if self.stdout.isatty():
+            self.stdout.write(f"Shown once, so keep them:\n{secrets}", ending="")
+            return
+        file = settings.DATA_DIR / "first_login"
+        file.touch(mode=0o600)
+        file.write_text(secrets)
+        self.stdout.write(f"The operator's login and an API key are in {file}: take them, and delete it.")
 
 
 def _use_data_dir(folder: Path) -> None:
@@ -81,6 +91,12 @@ def _use_data_dir(folder: Path) -> None:
     if folder != settings.DATA_DIR:
         os.environ["DATA_DIR"] = str(folder)
         os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
+def _refuse_debug(host: str) -> None:
+    """Whoever reaches the port can say in the Host header what ALLOWED_HOSTS wants to hear."""
+    if settings.DEBUG and host not in ("127.0.0.1", "::1", "localhost"):
+        raise CommandError(f"DEBUG is for this machine alone, and others may reach --host {host}: unset one of them.")
 
 
 def _lock(path: Path) -> IO[str]:
@@ -116,7 +132,7 @@ def _leave_database() -> None:
 
 
 def _programs(host: str, port: int, workers: int) -> list[Program]:
-    environment = {**os.environ, "DATA_DIR": str(settings.DATA_DIR), "DJANGO_SETTINGS_MODULE": "config.settings"}
+    environment = {**os.environ, "DATA_DIR": str(settings.DATA_DIR)}
     programs = [] if os.environ.get("REDIS_URL") else [_redis(environment)]
     web = [
         sys.executable,
@@ -127,10 +143,11 @@ def _programs(host: str, port: int, workers: int) -> list[Program]:
         _address(host, port),
         "--no-control-socket",
     ]
-    if Path("/dev/shm").is_dir():
-        web += ["--worker-tmp-dir", "/dev/shm"]  # heartbeats: a busy disk must not look like a dead worker
-    web += ["--worker-class", "gthread", "--workers", "2", "--threads", "16", "--keep-alive", "75"]
-    web += ["--graceful-timeout", "25", "--log-level", "warning", "--chdir", str(BASE_DIR)]
+    if Path(_IN_MEMORY).is_dir():
+        web += ["--worker-tmp-dir", _IN_MEMORY]  # heartbeats: a busy disk must not look like a dead worker
+    web += ["--worker-class", "config.web_worker.Worker", "--workers", "2", "--threads", "16", "--keep-alive", "75"]
+    web += ["--graceful-timeout", "25", "--chdir", str(BASE_DIR)]
+    web += ["--config", str(BASE_DIR / "gunicorn.conf.py")]
     worker = [*MANAGE, "rqworker", "--worker-ttl", "60", "--verbosity", "0"]
     programs += [Program("control", [*worker, "control"], environment)]
     programs += [Program(f"lanes-{number}", [*worker, "lanes"], environment) for number in range(workers)]
@@ -156,7 +173,8 @@ def _pings(url: str) -> bool:
 
 def _answers(host: str, port: int) -> bool:
     # Not urlopen, which would ask the proxy of the environment.
-    connection = HTTPConnection({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port, timeout=2)
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # nosec  # nothing listens by this
+    connection = HTTPConnection(reachable, port, timeout=2)
     try:
         connection.request("GET", "/healthz", headers={"Host": _allowed_host()})
         return connection.getresponse().status == 200

@@ -137,6 +137,13 @@ def test_a_refused_key_is_an_answer_that_does_not_show_it(upstream: FakeUpstream
     assert "sk-" not in answer.message
 
 
+@pytest.mark.parametrize(("key", "told"), [("hf_0123456789", "Wrong key: …"), ("EMPTY", "Wrong key: EMPTY")])
+def test_a_refusal_that_repeats_the_key_is_not_passed_on_with_it(upstream: FakeUpstream, key: str, told: str) -> None:
+    """It may become an error line."""
+    upstream.control.set(status=403, body=f"Wrong key: {key}")
+    assert ask(upstream.url, api_key=key).body.decode() == told
+
+
 def test_r4_retry_after_is_kept_as_it_came(upstream: FakeUpstream) -> None:
     """R4: both forms of Retry-After reach the judge."""
     for value in ("7", "Wed, 21 Oct 2037 07:28:00 GMT"):
