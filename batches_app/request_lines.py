@@ -6,11 +6,12 @@ from hashlib import blake2b
 
 import msgspec
 
+from batches_app.heavy_lines import MOST_VALUES, TooManyValues, is_heavy, read_heavy
 from batches_app.request_members import InvalidLineError, MemberReader, Members, json_type, read_exactly
 from batches_app.request_parsing import Request, body_size, parse_request
 from files_app.jsonl import Line
 
-__all__ = ["Checker", "ModelRules", "Request", "Violation", "parse_request"]
+__all__ = ["MOST_VALUES", "Checker", "ModelRules", "Request", "Violation", "parse_request"]
 
 EMBEDDINGS = "/v1/embeddings"
 QUOTED_CHARACTERS = 100
@@ -93,9 +94,10 @@ class Checker:
             message = f"The line has {line.size:,} bytes. Supported are at most {self._max_line_bytes:,}."
             self._report("line_too_large", message, None)
             return self._violations
-        members = self._reader.read(line.raw)
+        heavy = is_heavy(line.raw)
+        members = None if heavy else self._reader.read(line.raw)
         if members is None:
-            self._look_again(line)
+            self._look_again(line, read_heavy if heavy else read_exactly)
         else:
             self._apply_rules(line, members)
         return self._violations
@@ -106,14 +108,17 @@ class Checker:
             return []
         return [Violation("empty_file", "The file holds no requests. It must hold at least one.", None, None)]
 
-    def _look_again(self, line: Line) -> None:
+    def _look_again(self, line: Line, read: Callable[[bytes], Members]) -> None:
         try:
-            self._apply_rules(line, read_exactly(line.raw))
+            self._apply_rules(line, read(line.raw))
             if not self._violations:
                 # The lanes have only the fast decoder: a line that it cannot read is not fine.
                 parse_request(line)
         except (InvalidLineError, msgspec.MsgspecError) as error:
             self._report("invalid_json_line", str(error), None)
+        except TooManyValues as error:
+            message = f"'{error}' holds more than {MOST_VALUES:,} arrays, objects and texts."
+            self._report("line_too_large", message, str(error))
         except RecursionError:
             self._report("invalid_json_line", "The JSON is nested too deeply.", None)
 

@@ -13,9 +13,9 @@ Members = dict[str, object]
 
 INTEGER_DIGITS = 1_000
 
-_LINE_MEMBERS = ("custom_id", "method", "url", "body")
+LINE_MEMBERS = ("custom_id", "method", "url", "body")
 _OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "thinking_budget")
-_BODY_MEMBERS = ("model", "stream", "enable_thinking", "input", *_OUTPUT_LIMITS, "n", "best_of", "prompt")
+BODY_MEMBERS = ("model", "stream", "enable_thinking", "input", *_OUTPUT_LIMITS, "n", "best_of", "prompt")
 
 
 class InvalidLineError(ValueError):
@@ -142,12 +142,12 @@ def read_exactly(raw: bytes) -> Members:
     line = _parse(raw)
     if not isinstance(line, _Object):
         raise InvalidLineError(f"Expected a JSON object, but got {json_type(line)}.")
-    _refuse_repeated(line, _LINE_MEMBERS)
-    members: Members = {name: line[name] for name in _LINE_MEMBERS if name in line}
+    _refuse_repeated(line, LINE_MEMBERS)
+    members: Members = {name: line[name] for name in LINE_MEMBERS if name in line}
     body = line.get("body")
     if isinstance(body, _Object):
-        _refuse_repeated(body, _BODY_MEMBERS)
-        members |= {f"body.{name}": body[name] for name in _BODY_MEMBERS if name in body}
+        _refuse_repeated(body, BODY_MEMBERS)
+        members |= {f"body.{name}": body[name] for name in BODY_MEMBERS if name in body}
     # A custom_id's are reported as the custom_id's fault.
     _refuse_lone_surrogates(line | {"custom_id": None})
     return members

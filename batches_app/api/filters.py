@@ -11,6 +11,7 @@ from batches_app.models import Batch
 from batches_app.states import Status
 from config.api.errors import InvalidValue
 
+LIST_DEFAULT, LIST_LIMIT = 20, 100
 INPUT_FILES = 20
 YEARS = range(1970, 9999)
 
@@ -30,10 +31,10 @@ def filter_batches(batches: QuerySet[Batch], params: Mapping[str, str]) -> Query
 
 
 def _input_files(value: str) -> list[str]:
-    ids = [part.strip() for part in value.split(",") if part.strip()]
-    if len(ids) > INPUT_FILES:
+    parts = value.split(",")
+    if len(parts) > INPUT_FILES:
         raise InvalidValue("input_file_ids", value, f"up to {INPUT_FILES} ids, separated by commas")
-    return ids
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _statuses(value: str) -> list[str]:

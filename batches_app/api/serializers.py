@@ -12,8 +12,8 @@ from batches_app.models import Batch, ServedModel
 from batches_app.models.routing import TEST_ENDPOINT, UPSTREAM_ENDPOINTS
 from billing_app.models import Price
 from billing_app.pricing import Rates, Tokens, charge, most_charge, plain
-from config.api.errors import InvalidType, InvalidValue
-from config.api.fields import expires_after, idempotency_key, required_string, unix
+from config.api.errors import InvalidValue
+from config.api.fields import expires_after_object, idempotency_key, required_string, unix
 
 ENDPOINTS = (*UPSTREAM_ENDPOINTS, TEST_ENDPOINT)
 ID_LENGTH = 64  # of the column; no id of ours is longer
@@ -112,15 +112,6 @@ def read_new_batch(data: Mapping[str, Any], meta: Mapping[str, Any]) -> NewBatch
         completion_window=completion_window,
         window=window,
         metadata=read_metadata(data.get("metadata")),
-        output_expires_after=_read_expiry(data.get("output_expires_after")),
+        output_expires_after=expires_after_object(data.get("output_expires_after"), "output_expires_after"),
         idempotency_key=idempotency_key(meta, data.get("idempotency_key")),
     )
-
-
-def _read_expiry(value: object) -> int | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        raise InvalidType("output_expires_after", value, dict)
-    # An empty object lacks both its members: None for neither is the form fields' way to say "absent".
-    return expires_after(value.get("anchor", ""), value.get("seconds", ""), "output_expires_after")

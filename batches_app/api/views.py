@@ -6,7 +6,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from batches_app import admission, lifecycle
-from batches_app.api.filters import filter_batches
+from batches_app.api import schema
+from batches_app.api.filters import LIST_DEFAULT, LIST_LIMIT, filter_batches
 from batches_app.api.serializers import (
     batch_as_wire,
     estimate_as_wire,
@@ -23,18 +24,18 @@ from config.api.scopes import Scope
 from config.api.views import ApiView, fields_of
 from files_app.models import StoredFile
 
-LIST_DEFAULT, LIST_LIMIT = 20, 100  # B7
 # What the wire has no use for. Clients poll a batch, and each column costs Django microseconds.
 UNSEEN = {"account", "api_key", "idempotency_key", "request_fingerprint", "name", "output_expires_after", "source"}
 UNSEEN |= {"sealed_at", "model", "enqueued_tokens", "flagged", "stage_token", "stage_expires_at"}
 SEEN = ", ".join(str(field.column) for field in Batch._meta.concrete_fields if field.name not in UNSEEN)
 # Raw, because to build this query anew takes Django longer than all else does.
-BATCH_BY_ID = f"SELECT {SEEN} FROM {Batch._meta.db_table} WHERE public_id = %s AND account_id = %s"
+BATCH_BY_ID = f"SELECT {SEEN} FROM {Batch._meta.db_table} WHERE public_id = %s AND account_id = %s"  # nosec  # our own columns
 
 
 class Models(ApiView):
     scopes = {"get": Scope.MODELS}
 
+    @schema.list_models
     def get(self, request: Request) -> Response:
         models = ServedModel.objects.filter(is_enabled=True)
         return Response({"object": "list", "data": [model_as_wire(model) for model in models]})
@@ -43,6 +44,7 @@ class Models(ApiView):
 class Model(ApiView):
     scopes = {"get": Scope.MODELS}
 
+    @schema.retrieve_model
     def get(self, request: Request, model_id: str) -> Response:
         model = ServedModel.objects.filter(is_enabled=True, name=model_id).first()
         if model is None:
@@ -53,12 +55,14 @@ class Model(ApiView):
 class Batches(ApiView):
     scopes = {"get": Scope.BATCHES_LIST, "post": Scope.BATCHES_CREATE}
 
+    @schema.list_batches
     def get(self, request: Request) -> Response:
         page = read_page(request.query_params, default=LIST_DEFAULT, maximum=LIST_LIMIT)
         anchors = Batch.objects.filter(account=account_of(request))
         rows = filter_batches(anchors, request.query_params)
         return Response(paginate(rows, page, batch_as_wire, anchors=anchors))
 
+    @schema.create_batch
     def post(self, request: Request) -> Response:
         new = read_new_batch(fields_of(request), request.META)
         try:
@@ -78,6 +82,7 @@ class Batches(ApiView):
 class BatchEstimate(ApiView):
     scopes = {"post": Scope.BATCHES_ESTIMATE}
 
+    @schema.estimate_batch
     def post(self, request: Request) -> Response:
         file_id, endpoint = read_input(fields_of(request))
         account = account_of(request)
@@ -91,6 +96,7 @@ class BatchEstimate(ApiView):
 class BatchDetail(ApiView):
     scopes = {"get": Scope.BATCHES_RETRIEVE}
 
+    @schema.retrieve_batch
     def get(self, request: Request, batch_id: str) -> Response:
         return Response(batch_as_wire(_batch(request, batch_id)))
 
@@ -98,6 +104,7 @@ class BatchDetail(ApiView):
 class CancelBatch(ApiView):
     scopes = {"post": Scope.BATCHES_CANCEL}
 
+    @schema.cancel_batch
     def post(self, request: Request, batch_id: str) -> Response:
         _ = request.data  # its content does not matter, but broken is broken (C6)
         batch = _batch(request, batch_id)

@@ -40,9 +40,9 @@ def read_query(params: QueryDict, report: Report, *, now: datetime) -> Query:
         raise MissingParameter("start_time")
     start = _moment(first, "start_time")
     # Without an end, all that is booked by now, this second included.
-    end = _moment(last, "end_time") if last else _next_second(now)
+    end = _next_second(now) if last is None else _moment(last, "end_time")
     if end <= start:
-        param, value = ("end_time", last) if last else ("start_time", first)
+        param, value = ("start_time", first) if last is None else ("end_time", last)
         raise InvalidValue(param, value, "times of which 'start_time' is before 'end_time'")
     if DAY in groups and end - start > timedelta(days=MOST_DAYS):
         raise InvalidValue("start_time", first, f"ranges of up to {MOST_DAYS} days, by day")

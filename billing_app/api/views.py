@@ -1,7 +1,9 @@
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from billing_app.api import schema
 from billing_app.api.serializers import COSTS, USAGE, Report, page_as_wire, read_query
 from billing_app.authentication import account_of
 from billing_app.usage import buckets
@@ -21,10 +23,12 @@ class _Page(ApiView):
         return Response(page_as_wire(found, self.report, by_model=query.by_model))
 
 
+@extend_schema_view(get=schema.retrieve_usage)
 class Usage(_Page):
     report = USAGE
 
 
+@extend_schema_view(get=schema.retrieve_costs)
 class Costs(_Page):
     """What the batches were charged, to the last digit. Top-ups and adjustments are on the statement."""
 

@@ -15,6 +15,7 @@ ApiError
 └── Unavailable 503
 """
 
+import errno
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -27,10 +28,13 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions as drf
 
+from config import logs
+
 logger = logging.getLogger(__name__)
 
 QUOTE_LENGTH = 200  # characters of a bad value that a message repeats
 DATABASE_RETRY_AFTER = 5  # seconds
+STORE_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EPERM, errno.EACCES, errno.EIO}
 TYPE_NAMES = {
     dict: "an object",
     list: "an array",
@@ -157,8 +161,7 @@ def envelope_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
     request: HttpRequest = context["request"]
     error = as_api_error(exc, request)
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and error is not exc:  # not one that was said on purpose
-        request_id = getattr(request, "request_id", None)
-        logger.error("%s %s failed, request %s", request.method, request.path, request_id, exc_info=exc)
+        logger.error("%s %s failed.", request.method, logs.route_of(request), exc_info=exc)
     return answer(error)
 
 
@@ -198,6 +201,8 @@ def as_api_error(exc: Exception, request: HttpRequest) -> ApiError:
             return BadRequest("The request could not be read.")
         case OperationalError() | InterfaceError():
             return Unavailable("The service cannot reach its database. Please try again shortly.")
+        case OSError() if exc.errno in STORE_FULL:
+            return Unavailable("The service cannot store files at the moment. Please try again shortly.")
     return _server_error()
 
 

@@ -1,5 +1,5 @@
+import errno
 import json
-import logging
 from typing import Any
 from unittest.mock import patch
 
@@ -7,6 +7,7 @@ import pytest
 from django.db import OperationalError
 from django.test import Client
 
+from tests.log_lines import written
 from tests.tenants import Tenant, error_of
 
 pytestmark = pytest.mark.django_db
@@ -54,14 +55,15 @@ def test_json_whatever_is_accepted(tenant: Tenant) -> None:
         assert error_of(tenant.get("files/none", Accept=accept), 404)
 
 
-def test_unforeseen_error(tenant: Tenant, caplog: pytest.LogCaptureFixture) -> None:
+def test_unforeseen_error(tenant: Tenant) -> None:
     """C1: a fault of ours is an envelope without its details, and a log entry with the request's id."""
-    with patch("files_app.api.views._file", side_effect=RuntimeError("secret")), caplog.at_level(logging.ERROR):
+    with patch("files_app.api.views._file", side_effect=RuntimeError("secret")), written() as log:
         response = tenant.get("files/x")
     assert error_of(response, 500)["type"] == "server_error"
     assert b"secret" not in response.content
-    assert response["x-request-id"] in caplog.text
-    assert "secret" in caplog.text
+    (line,) = log.named("config.api.errors")
+    assert (line["request_id"], line["account"]) == (response["x-request-id"], "acme")
+    assert line["exception"].endswith("RuntimeError: secret")
 
 
 def test_unforeseen_error_in_rendering(tenant: Tenant) -> None:
@@ -76,6 +78,16 @@ def test_database_away(tenant: Tenant) -> None:
         response = tenant.get("files/x")
     error_of(response, 503)
     assert int(response["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_a_full_or_read_only_disk_is_not_a_fault_of_the_request(tenant: Tenant, number: int) -> None:
+    """C4. And it comes to rest: nothing of the upload stays."""
+    with patch("files_app.blobs.write", side_effect=OSError(number, "no")):
+        response = tenant.upload()
+    assert error_of(response, 503)["message"].startswith("The service cannot store files")
+    assert int(response["Retry-After"]) > 0
+    assert tenant.get("files").json()["data"] == []
 
 
 @pytest.mark.parametrize("debug", [False, True])
