@@ -1,7 +1,9 @@
 PY := .venv/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo run test lint bench messages screenshots
+.PHONY: setup demo run test lint bench chaos messages screenshots
+
+MINUTES ?= 10
 
 setup: .venv/.ready
 
@@ -28,10 +30,15 @@ test: .venv/.ready-dev
 lint: .venv/.ready-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	$(PY) -m bandit -q -c pyproject.toml -r config billing_app files_app batches_app manage.py
 	$(PY) -m mypy .
 	.venv/bin/lint-imports
 	$(PY) manage.py makemigrations --check --dry-run
 	$(PY) manage.py check
+
+# SEED=n repeats the plan of a storm that printed it.
+chaos: .venv/.ready-dev
+	$(PY) -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: .venv/.ready-dev
 	$(PY) -m bench $(ARGS)

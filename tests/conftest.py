@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from django.db import connection
 from django.test import TransactionTestCase
+from structlog.contextvars import clear_contextvars
 
 from billing_app import authentication, immutability, prices, rate_limits
 from tests.fake_upstream import FakeUpstream
@@ -16,6 +17,7 @@ def _nothing_remembered() -> None:
     authentication.forget()
     prices.rates.cache_clear()
     rate_limits.forget()
+    clear_contextvars()
 
 
 @pytest.fixture(autouse=True, scope="session")

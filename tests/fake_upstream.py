@@ -194,6 +194,7 @@ class Script:
         self.everywhere: Behaviour = {}
         self.rules: list[Behaviour] = []
         self.calls: Counter[str] = Counter()
+        self.good: Counter[str] = Counter()
         self.in_flight = self.in_flight_max = self.connections = self.dropped = 0
         self.last: dict[str, Any] = {}
 
@@ -217,7 +218,7 @@ class Script:
         return self.everywhere
 
     def seen(self) -> dict[str, Any]:
-        names = ("calls", "in_flight", "in_flight_max", "connections", "dropped", "last")
+        names = ("calls", "good", "in_flight", "in_flight_max", "connections", "dropped", "last")
         return {name: getattr(self, name) for name in names}
 
 
@@ -245,6 +246,8 @@ class Server:
     def order(self, path: str, body: bytes) -> dict[str, Any]:
         if path == "/_control/set":
             self.script.set(json.loads(body))
+        elif path == "/_control/calm":
+            self.script.rules = []
         elif path == "/_control/reset":
             self.script.reset()
         elif path == "/_control/refuse":
@@ -398,9 +401,11 @@ class Connection(Wire):
         elif self.asked.get("stream"):
             self.fault_sse(bool((self.asked.get("stream_options") or {}).get("include_usage")))
         else:
+            self.script.good[self.marker] += 1
             self.done(self.usual(), status)
 
     def fault_sse(self, include_usage: bool = True) -> None:
+        self.script.good[self.marker] += 1
         self.wanted = self.wanted | {"chunked": True}
         answer = _object(self.path, self.asked, self.content, self.wanted)
         self.done(_events(answer, include_usage), headers={"Content-Type": "text/event-stream"})
@@ -413,7 +418,19 @@ class Connection(Wire):
         self.done(body[: len(body) // 2])
 
     def fault_huge(self) -> None:
-        self.done(b'{"filler": "' + b"x" * self.wanted.get("bytes", 32 * _MIB) + b'"}')
+        left = self.wanted.get("bytes", 32 * _MIB)
+        self.transport.write(_head(200, {"Content-Type": "application/json", "Content-Length": str(left)}))
+        self.pour(b'{"filler": "', left)
+
+    def pour(self, piece: bytes, left: int) -> None:
+        """As fast as it is read, and no more than that in memory."""
+        if self.transport.is_closing():
+            return
+        if self.transport.get_write_buffer_size() < _MIB:
+            piece = piece[:left]
+            self.transport.write(piece)
+            left -= len(piece)
+        self.later(1, self.pour, b"x" * _MIB, left) if left else self.finish()
 
     def fault_bomb(self) -> None:
         packer = zlib.compressobj(wbits=31)
@@ -513,8 +530,13 @@ class Control:
     def reset(self) -> None:
         self._ask("reset")
 
+    def calm(self) -> None:
+        """Drops the rules that `match` or `times` made, and nothing else."""
+        self._ask("calm")
+
     def seen(self) -> dict[str, Any]:
-        """calls, in_flight, in_flight_max, connections (opened), dropped (by the client, in mid-request), last."""
+        """calls, good (answers, by marker), in_flight, in_flight_max, connections (opened), dropped (by the client, in
+        mid-request), last."""
         return self._ask("seen")
 
     def calls(self) -> dict[str, int]:

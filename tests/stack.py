@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,6 +57,7 @@ class Stack:
                     return
             except OSError:
                 time.sleep(0.1)
+        self.stop()
         raise AssertionError(f"'up' did not start:\n{self.log.read_text()}")
 
     def stop(self) -> None:
@@ -93,10 +95,19 @@ class Stack:
 
     def run(self, *arguments: str, check: bool = True) -> str:
         """Runs a management command and returns what it printed."""
-        command = [sys.executable, "manage.py", *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True)
+        done = self._run(arguments)
         assert not check or done.returncode == 0, done.stderr + done.stdout
         return done.stdout
+
+    def refused(self, *arguments: str) -> str:
+        """Runs a management command that fails, and returns what it complained of."""
+        done = self._run(arguments)
+        assert done.returncode != 0, done.stdout
+        return done.stderr
+
+    def _run(self, arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "manage.py", *arguments]
+        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True)
 
     def shell(self, code: str) -> str:
         """Runs code in a Django shell of the installation and returns what it printed."""

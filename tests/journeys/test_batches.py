@@ -202,7 +202,7 @@ def test_an_account_stays_within_its_enqueued_tokens(stack: Stack, upstream: Fak
 
 def test_a_changed_model_is_followed_at_once(stack: Stack, upstream: FakeUpstream) -> None:
     """A running lane goes over to the new upstream; no line is lost on the way."""
-    upstream.control.set(latency_ms=100)
+    upstream.control.set(latency_ms=400)
     with FakeUpstream() as second:
         stack.serve(upstream.url)
         client = stack.new_client()

@@ -52,7 +52,7 @@ def test_an_operation_whose_workers_are_killed_cancels_each_batch_once(stack: St
         for process in stack.workers_of("control"):
             process.send_signal(signal.SIGKILL)
         time.sleep(2)
-    state, position, changed, audited, _ = wait_until_ended(stack, 90)
+    state, position, changed, audited, _ = wait_until_ended(stack, 180)
     assert (state, position, changed, audited) == ("done", 60, 60, 60)
     for batch in batches:
         assert wait_for(client, batch).status == "cancelled"

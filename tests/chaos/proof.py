@@ -1,0 +1,100 @@
+"""What must be true when the storm is over, whatever it was."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from openai import OpenAI
+
+from tests.chaos.ground import Ground
+from tests.chaos.tenants import Owed, Tenant, Tenants
+from tests.stack import TERMINAL, result_lines
+
+DRAINED_WITHIN = 240.0  # seconds
+UNRUN = ("batch_cancelled", "batch_expired")
+# Deleted for good and swept as they would be in an hour; then bytes and rows are to agree.
+LEFT = """
+import json
+from datetime import timedelta
+from pathlib import Path
+from django.conf import settings
+from django.utils import timezone
+from batches_app.models import Batch, Checkpoint, Lane, Operation, Shard
+from billing_app.models import Hold, Reservation
+from files_app import retention
+from files_app.models import FileHold, StoredFile
+later = timezone.now() + timedelta(hours=2)
+retention.remove_unheld(10_000)
+retention.sweep_orphans(later)
+root = Path(settings.DATA_DIR) / "blobs"
+there = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+named = set(StoredFile.objects.values_list("blob", flat=True)) | set(Checkpoint.objects.values_list("blob", flat=True))
+print(json.dumps({
+    "blobs that nothing names": sorted(there - named)[:5],
+    "blobs that are missing": sorted(named - there)[:5],
+    "batches under way": Batch.objects.exclude(status__in=["completed", "failed", "expired", "cancelled"]).count(),
+    "shards at work": Shard.objects.filter(state__in=["waiting", "running"]).count(),
+    "lanes that are held": Lane.objects.exclude(lease_expires_at=None).filter(shards__state="running").count(),
+    "files that are held": FileHold.objects.count(),
+    "credit that is held": Hold.objects.filter(released_at=None).count(),
+    "room that is reserved": Reservation.objects.filter(expires_at__gt=later).count(),
+}))
+"""
+
+
+def drain(tenants: Tenants) -> list[str]:
+    """Waits until every batch has ended; those that have not."""
+    deadline = time.monotonic() + DRAINED_WITHIN
+    waiting = [(tenant, owed) for tenant in tenants.all for owed in tenant.owed]
+    while waiting and time.monotonic() < deadline:
+        waiting = [(tenant, owed) for tenant, owed in waiting if _status(tenant.client, owed) not in TERMINAL]
+        time.sleep(0.5)
+    return [f"{owed.id} is still {_status(tenant.client, owed)}" for tenant, owed in waiting]
+
+
+def _status(client: OpenAI, owed: Owed) -> str:
+    return str(client.batches.retrieve(owed.id).status)
+
+
+def broken(ground: Ground, tenants: Tenants) -> Iterator[str]:
+    """Each in a sentence."""
+    for tenant in tenants.all:
+        for owed in tenant.owed:
+            yield from _of_batch(tenant, owed)
+    proof = ground.stack.manage("billing_reconcile", check=False)
+    for what in ("differences", "books"):
+        yield from (f"{what}: {found}" for found in proof[what])
+    left = json.loads(ground.stack.shell(LEFT))
+    yield from (f"{what}: {found}" for what, found in left.items() if found)
+
+
+def _of_batch(tenant: Tenant, owed: Owed) -> Iterator[str]:
+    batch: Any = tenant.client.batches.retrieve(owed.id)
+    if batch.status == "cancelled" and not batch.request_counts.total:
+        return  # before its lines were counted
+    output = result_lines(tenant.client, batch.output_file_id)
+    errors = result_lines(tenant.client, batch.error_file_id)
+    found = Counter(line["custom_id"] for line in [*output, *errors])
+    if lost := set(owed.custom_ids) - set(found):
+        yield f"{owed.id}: {len(lost)} of {len(owed.custom_ids)} lines are lost ({batch.status})"
+    if doubled := [custom_id for custom_id, count in found.items() if count > 1]:
+        yield f"{owed.id}: {len(doubled)} lines have two results"
+    if strange := set(found) - set(owed.custom_ids):
+        yield f"{owed.id}: {len(strange)} results are of nothing that was asked"
+    if batch.status != ("cancelled" if owed.cancelled else "completed"):
+        yield f"{owed.id} is {batch.status}: {batch.errors}"
+    yield from _order_and_counts(owed, batch, output, errors)
+
+
+def _order_and_counts(owed: Owed, batch: Any, output: list[Any], errors: list[Any]) -> Iterator[str]:
+    order = {custom_id: number for number, custom_id in enumerate(owed.custom_ids)}
+    for name, lines in (("output", output), ("errors", errors)):
+        places = [order.get(line["custom_id"], -1) for line in lines]
+        if places != sorted(places):
+            yield f"{owed.id}: {name} are not in input order"
+    failed = sum((line["error"] or {}).get("code") not in UNRUN for line in errors)
+    counts = batch.request_counts.model_dump()
+    if counts != {"total": len(owed.custom_ids), "completed": len(output), "failed": failed}:
+        yield f"{owed.id}: counts {counts}, but {len(output)} outputs and {failed} errors"

@@ -1,0 +1,26 @@
+"""A short storm: what `make chaos` does for ten minutes."""
+
+import pytest
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.storm import Storm, plan
+
+
+def test_a_seed_is_a_plan() -> None:
+    first, again, other = (plan(seed, 300, 2.5) for seed in (7, 7, 8))
+    assert first == again != other
+    assert len(first) == 120
+    assert {planned.fault.name for planned in first} == {fault.name for fault in FAULTS}
+
+
+@pytest.mark.once
+def test_nothing_is_lost_doubled_or_billed_twice_in_a_short_storm() -> None:
+    """Promise 1 and 2, on PostgreSQL: the faults of a seed, and then every request has its one answer."""
+    report = Storm(seed=4, seconds=20, every=1.5, accounts=6).run()
+    text = report.text()
+    assert len(report.struck) >= 12
+    assert report.lines > 100, text
+    assert not report.broken, text
+    assert report.answers.wrong == [], text
+    assert report.sent_twice <= report.allowed_twice, text
+    assert [struck.failure for struck in report.struck if struck.failure] == [], text
