@@ -4,17 +4,22 @@ from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from csp.middleware import CSPMiddleware
+from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
-from django.http import HttpRequest, HttpResponseBase
+from django.core.exceptions import MiddlewareNotUsed
+from django.http import HttpRequest, HttpResponseBase, HttpResponsePermanentRedirect
 from django.middleware.clickjacking import XFrameOptionsMiddleware
+from django.middleware.common import CommonMiddleware
 from django.middleware.csrf import CsrfViewMiddleware
 from django.middleware.locale import LocaleMiddleware
 from django.shortcuts import render
 from django.utils import timezone, translation
 from django_htmx.middleware import HtmxMiddleware
 
+from config import client_address, logs
+from config.access_log import PROBES
 from config.api import errors, ids
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
@@ -25,15 +30,23 @@ def request_id(get_response: GetResponse) -> GetResponse:
     Django's HTML until it comes by here."""
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        request.request_id = ids.request_id()  # type: ignore[attr-defined]  # ours, for the log
-        response = get_response(request)
+        request_id = ids.request_id()
+        with logs.only_about(request_id=request_id):
+            response = get_response(request)
         if response.status_code >= HTTPStatus.BAD_REQUEST and _is_foreign(request, response):
-            response.close()
-            response = errors.answer(errors.for_status(response.status_code, request))
-        response["x-request-id"] = request.request_id  # type: ignore[attr-defined]  # set above
+            response = _enveloped(request, response)
+        response["x-request-id"] = request_id
         return response
 
     return middleware
+
+
+def _enveloped(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    response.close()
+    answer = errors.answer(errors.for_status(response.status_code, request))
+    if "Allow" in response:
+        answer["Allow"] = response["Allow"]
+    return answer
 
 
 def _is_foreign(request: HttpRequest, response: HttpResponseBase) -> bool:
@@ -42,6 +55,30 @@ def _is_foreign(request: HttpRequest, response: HttpResponseBase) -> bool:
 
 def _is_api(request: HttpRequest) -> bool:
     return request.path_info == "/v1" or request.path_info.startswith("/v1/")
+
+
+def https_only(get_response: GetResponse) -> GetResponse:
+    """/v1 is not redirected to HTTPS: SDKs would follow, and so send their key in the clear for ever."""
+    if not settings.HTTPS:
+        raise MiddlewareNotUsed
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        if _is_api(request) and not request.is_secure():
+            return errors.answer(errors.BadRequest("This service speaks HTTPS alone: use https:// in the base URL."))
+        return get_response(request)
+
+    return middleware
+
+
+class Common(CommonMiddleware):
+    """A probe may know this machine by an address that ALLOWED_HOSTS has not. By another name it may not: a page of
+    anybody's can have that mean this machine, and have a browser here read what is for this machine alone."""
+
+    def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
+        host = request.META.get("HTTP_HOST", "")
+        if request.path_info in PROBES and client_address.address_in(host):
+            return None
+        return super().process_request(request)
 
 
 class _ForBrowsers:
@@ -86,10 +123,11 @@ class ContentSecurity(_ForBrowsers, CSPMiddleware):
 
 
 class Language(_ForBrowsers, LocaleMiddleware):
-    """The browser's language, or the one that was chosen; the admin's and RQ's own texts are English alone."""
+    """The browser's language, or the one that was chosen. The admin's and RQ's own texts are English alone, and so is
+    the API's reference."""
 
     def process_request(self, request: HttpRequest) -> None:
-        if request.path_info.startswith(("/admin/", "/console/rq/")):
+        if request.path_info.startswith(("/admin/", "/console/rq/", "/docs")):
             translation.activate("en")
             request.LANGUAGE_CODE = "en"
         else:

@@ -8,18 +8,22 @@ from csp import constants as csp
 from django.core.exceptions import ImproperlyConfigured
 from environs import EnvValidationError, validate
 
-from config.env import BASE_DIR, database, email, env, secret, storage
+from config import logs, production
+from config.addresses import KINDS
+from config.env import BASE_DIR, check_networks, check_readers, database, email, env, kept_secret, storage
 
 django_stubs_ext.monkeypatch()  # so that generic classes such as ModelAdmin[Row] exist at run time
 
 DATA_DIR = env.path("DATA_DIR", BASE_DIR / "var").resolve()
 DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-SECRET_KEY = secret("SECRET_KEY", kept_in=DATA_DIR / "secret_key")
+_given_key, _kept_key = env.str("SECRET_KEY", "").strip(), DATA_DIR / "secret_key"
+SECRET_KEY = _given_key or kept_secret(_kept_key)
 DEBUG = env.bool("DEBUG", False)
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"], subcast=str.strip)
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [], subcast=str.strip)
 LOG_LEVEL = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
+LOG_FORMAT = env.str("LOG_FORMAT", logs.AUTO, validate=validate.OneOf(logs.FORMATS))
 
 INSTALLED_APPS = [
     "config.apps.DeskAdminConfig",  # django.contrib.admin
@@ -42,13 +46,15 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "config.middleware.request_id",
+    "config.access_log.access_log",
     "django.middleware.security.SecurityMiddleware",
+    "config.middleware.https_only",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.middleware.ContentSecurity",
     "config.middleware.no_store",
     "config.middleware.Sessions",
     "config.middleware.Language",
-    "django.middleware.common.CommonMiddleware",
+    "config.middleware.Common",
     "config.middleware.Csrf",
     "config.middleware.Authentication",
     "config.middleware.Messages",
@@ -108,13 +114,15 @@ RQ_SHOW_ADMIN_LINK = False
 # Who may come in
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.ScryptPasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+    {"NAME": f"django.contrib.auth.password_validation.{name}Validator"}
+    for name in ("MinimumLength", "CommonPassword", "NumericPassword", "UserAttributeSimilarity")
 ]
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 LOGIN_URL = "console:login"
 LOGIN_REDIRECT_URL = "console:overview"
 LOGOUT_REDIRECT_URL = "console:login"
+DEFAULT_EXCEPTION_REPORTER = "config.error_reports.Reporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "config.error_reports.Filter"
 CSRF_FAILURE_VIEW = "config.console.views.csrf_failed"
 SESSION_COOKIE_HTTPONLY = True
 # Lockout: a name from one address, after so many wrong passwords, for so long.
@@ -127,6 +135,24 @@ AXES_LOCKOUT_CALLABLE = "billing_app.console.lockout.locked_out"
 AXES_ENABLE_ADMIN = AXES_VERBOSE = False
 AXES_CLIENT_IP_CALLABLE = "config.client_address.of"
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", 0, validate=validate.Range(0, 10))
+METRICS_ALLOW = env.list("METRICS_ALLOW", [], subcast=str.strip, validate=check_readers)
+# HTTPS: spoken by a proxy, whose word for it is taken only where it is said that there is one.
+HTTPS = SECURE_SSL_REDIRECT = env.bool("HTTPS", False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS and TRUSTED_PROXIES else None
+SECURE_REDIRECT_EXEMPT = [
+    "^(healthz|readyz|metrics)$",  # asked from within, past the proxy
+    "^v1(/|$)",  # `middleware.https_only` refuses instead
+]
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SILENCED_SYSTEM_CHECKS = [
+    # Of `check --deploy`: they look for Django's own middleware by name, and ours are made of it.
+    "security.W002",
+    "security.W003",
+    # What is true of the domain's other names is its owner's to say.
+    "security.W005",
+    "security.W021",
+]
 # Of every page outside /v1: nothing from elsewhere, and no script or style within a page.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
@@ -146,6 +172,22 @@ REST_FRAMEWORK = {
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "config.api.handler.JSONAlways",
     "EXCEPTION_HANDLER": "config.api.errors.envelope_handler",
     "UNAUTHENTICATED_USER": None,
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Batchdesk",
+    "DESCRIPTION": "The OpenAI Files and Batches API, and what this service adds to it. Times are Unix seconds; "
+    "what is not set is `null`. Errors have one shape, also those that are not listed with an operation (404 for an "
+    "unknown path, 405).",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVERS": [{"url": "/", "description": "This installation."}],
+    "TAGS": [{"name": name} for name in ("Files", "Uploads", "Batches", "Models", "Usage")],
+    "SCHEMA_PATH_PREFIX": "/v1",
+    "SORT_OPERATIONS": False,  # in the order of the routes
+    "POSTPROCESSING_HOOKS": ["config.api.schema.finish"],
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "DISABLE_DOCSTRING_DESCRIPTIONS": True,  # docstrings are for who reads the source
 }
 
 LANGUAGE_CODE = "en"
@@ -158,6 +200,7 @@ USE_TZ = True
 # Limits of the tenant API (spec: F8, V9, V10, V11)
 ALLOW_INPUT_DOWNLOAD = env.bool("ALLOW_INPUT_DOWNLOAD", False)
 MAX_FILE_BYTES = 500 * 1024 * 1024
+MAX_PART_BYTES = 64 * 1024 * 1024  # F10
 MAX_REQUESTS = 50_000
 MAX_LINE_BYTES = 6 * 1024 * 1024
 MAX_EMBEDDING_INPUTS = 50_000
@@ -169,6 +212,8 @@ BATCH_VISIBLE_DAYS = 30  # B6
 QUOTA_FILES = 10_000
 QUOTA_BYTES = 100 * 1024**3
 RESERVATION_SECONDS = 3600.0  # after which an upload under way is taken for dead
+UPLOAD_SECONDS = 3600.0  # that one in parts may take (F10)
+UPLOAD_LEASE = 10.0  # seconds; while its parts are put together nobody else begins to
 
 # Requests an account may make in a minute (B9); an account's own are edited in the admin
 RATE_LIMITS = {
@@ -177,6 +222,10 @@ RATE_LIMITS = {
     "files.retrieve": 1000,
     "files.delete": 1000,
     "files.content": 600,
+    "uploads.create": 600,
+    "uploads.parts": 1000,
+    "uploads.complete": 600,
+    "uploads.cancel": 1000,
     "batches.create": 300,
     "batches.list": 100,
     "batches.retrieve": 1000,
@@ -215,6 +264,7 @@ STAGE_LEASE = 30.0
 CANCEL_GRACE = env.float("CANCEL_GRACE", 10.0, validate=validate.Range(min=0))
 RECONCILE_INTERVAL = 10.0
 ORPHAN_AGE = 3600.0
+UPSTREAM_ADDRESSES = env.list("UPSTREAM_ADDRESSES", list(KINDS), subcast=str.strip, validate=check_networks)
 UPSTREAM_CONNECT_TIMEOUT = env.float("UPSTREAM_CONNECT_TIMEOUT", 10.0, validate=validate.Range(min=0.1))
 UPSTREAM_SILENCE_TIMEOUT = env.float("UPSTREAM_SILENCE_TIMEOUT", 300.0, validate=validate.Range(min=1))
 UPSTREAM_TOTAL_TIMEOUT = env.float("UPSTREAM_TOTAL_TIMEOUT", 900.0, validate=validate.Range(min=1))
@@ -222,19 +272,15 @@ UPSTREAM_MAX_ATTEMPTS = env.int("UPSTREAM_MAX_ATTEMPTS", 5, validate=validate.Ra
 UPSTREAM_RETRY_BUDGET = env.float("UPSTREAM_RETRY_BUDGET", 600.0, validate=validate.Range(min=0))
 MAX_ANSWER_BYTES = env.int("MAX_ANSWER_BYTES", 16 * 1024 * 1024, validate=validate.Range(min=1024))
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
-    "loggers": {
-        # Worker births, deaths and every job's start and end: noise at INFO.
-        "rq": {"level": "WARNING" if LOG_LEVEL == "INFO" else LOG_LEVEL},
-    },
-}
+LOGGING = logs.configuration(LOG_FORMAT, LOG_LEVEL)
 
 try:
     env.seal()
 except EnvValidationError as error:
     raise ImproperlyConfigured(str(error)) from None
+
+if production.is_production(ALLOWED_HOSTS):
+    _urls = {"DATABASE_URL": DATABASE_URL, "REDIS_URL": REDIS_URL}
+    _faults = list(production.faults(debug=DEBUG, secret_key=_given_key, kept_key=_kept_key, urls=_urls))
+    if _faults:
+        raise ImproperlyConfigured(f"ALLOWED_HOSTS names more than this machine. {' '.join(_faults)}")
