@@ -1,4 +1,4 @@
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -26,7 +26,7 @@ def batch_as_wire(batch: Batch) -> dict[str, Any]:
         "object": "batch",
         "endpoint": batch.endpoint,
         "model": batch.model_name or None,
-        "errors": None if batch.errors is None else {"object": "list", "data": batch.errors},
+        "errors": None if batch.errors is None else {"object": "list", "data": _in_order(batch.errors)},
         "input_file_id": batch.input_file_id,
         "completion_window": batch.completion_window,
         "status": batch.status,
@@ -52,6 +52,11 @@ def batch_as_wire(batch: Batch) -> dict[str, Any]:
         "metadata": batch.metadata,
         "cost": {"amount": plain(batch.cost), "currency": settings.CURRENCY},
     }
+
+
+def _in_order(violations: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """PostgreSQL keeps members by the length of their names."""
+    return [{name: violation.get(name) for name in ("code", "message", "param", "line")} for violation in violations]
 
 
 def model_as_wire(model: ServedModel) -> dict[str, Any]:
