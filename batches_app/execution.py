@@ -6,10 +6,9 @@ import os
 import random
 import signal
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from io import BytesIO
 from types import FrameType
 from typing import Any
 
@@ -18,12 +17,13 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from batches_app import connecting, lanes, poison, results
-from batches_app.backlog import Backlog, Item, Load
-from batches_app.checkpoints import LineResult, done_lines
+from batches_app.backlog import Backlog, Item
+from batches_app.checkpoints import LineResult
 from batches_app.flushing import Flusher
+from batches_app.intake import Intake
 from batches_app.judging import consider
 from batches_app.lanes import HeldLane, LeaseLost, Report
-from batches_app.models import Lane, ServedModel, Shard
+from batches_app.models import Lane, ServedModel
 from batches_app.request_lines import parse_request
 from batches_app.request_parsing import read_custom_id
 from batches_app.results import ErrorCode, Outcome
@@ -31,13 +31,10 @@ from batches_app.running import RunningBatches
 from batches_app.traffic import Tally
 from batches_app.upstream.client import Answer, Transport
 from batches_app.upstream.pacing import Pacer
-from batches_app.upstream.retry import Attempts, Budget, Verdict, backoff, parse_retry_after
+from batches_app.upstream.retry import Verdict, backoff, parse_retry_after
 from billing_app.pricing import Tokens
-from files_app import blobs, jsonl
 
 log = logging.getLogger(__name__)
-
-CLAIMS_PER_TICK = 32
 
 
 def run_lane(lane_id: int) -> None:
@@ -83,22 +80,16 @@ class LaneRun:
         self._flusher = Flusher(held)
         self._tally = Tally(timezone.now())
         self._batches = RunningBatches(held)
-        self._budget = Budget(max_attempts=settings.UPSTREAM_MAX_ATTEMPTS, max_seconds=settings.UPSTREAM_RETRY_BUDGET)
+        self._intake = Intake(held, self._backlog, self._flusher, self._batches)
         self._parent = os.getppid()
         self._turn_ends = time.monotonic() + settings.LANE_TURN
         self._next_tick = 0.0
         self._nothing_to_claim = False
-        self._suspicion = poison.Suspicion()
 
     @property
     def batch_ids(self) -> list[int]:
         """The batches that it has in hand."""
         return self._batches.ids
-
-    @property
-    def _has_enough(self) -> bool:
-        is_alone = self._suspicion.is_alone and self._backlog.size > 0
-        return is_alone or self._backlog.bytes >= settings.LANE_BUFFER_BYTES
 
     @property
     def _sends_nothing(self) -> bool:
@@ -135,7 +126,7 @@ class LaneRun:
     # Sending
 
     def _fill(self, now: float) -> None:
-        if self._suspicion.is_single and self._flusher.has_results and not self._transport.in_flight:
+        if self._intake.suspicion.is_single and self._flusher.has_results and not self._transport.in_flight:
             self._tick(now)  # the results so far are not to go down with the next line
         for _ in range(self._allowance(now)):
             if not self._backlog.unsent:
@@ -143,14 +134,14 @@ class LaneRun:
             item = self._backlog.next(now)
             if item is None:
                 return
-            if not self._suspicion.is_single or self._is_noted(item):
+            if not self._intake.suspicion.is_single or self._is_noted(item):
                 self._send(item)
 
     def _allowance(self, now: float) -> int:
         if self._sends_nothing:
             return 0
         in_flight = self._transport.in_flight
-        return self._suspicion.allowance(self._pacer.allowance(now, in_flight), in_flight)
+        return self._intake.suspicion.allowance(self._pacer.allowance(now, in_flight), in_flight)
 
     def _is_noted(self, item: Item) -> bool:
         """Before it is sent. False: it has taken down too many, or the database is away."""
@@ -173,41 +164,10 @@ class LaneRun:
 
     def _claim_more(self) -> None:
         # Before the last shard has drained, so that the permits are never idle while work exists.
-        if self._nothing_to_claim or self._has_enough:
+        if self._nothing_to_claim or self._intake.has_enough:
             return
         with self._draining_without_database():
-            self._nothing_to_claim = not self._take(self._claim())
-
-    def _claim_for_others(self) -> None:
-        """A shard for each account that this lane has no line of: a small batch need not wait for a large one."""
-        for _ in range(CLAIMS_PER_TICK):
-            if self._has_enough or not self._take(self._claim(besides=self._backlog.accounts())):
-                return
-
-    def _claim(self, besides: Collection[int] = ()) -> Shard | None:
-        suspect = None if self._backlog.size else lanes.claim_suspect(self._held)
-        return suspect or lanes.claim(self._held, besides=besides)
-
-    def _take(self, shard: Shard | None) -> bool:
-        if shard is None:
-            return False
-        batch = self._batches.of(shard)
-        try:
-            data = blobs.read_range(batch.blob, shard.offset, shard.size)
-        except OSError as error:
-            log.error("Lane %s cannot read %s: %s", self._held.id, batch.facts.public_id, error)
-            lanes.free_shards(Shard.objects.filter(pk=shard.pk))
-            return False
-        done = done_lines(shard) if shard.claims > 1 else set()
-        load = Load(shard.pk, shard.batch_id, shard.account_id, shard.account.weight, crashes=shard.crashes)
-        lines = jsonl.read_lines(BytesIO(data), max_bytes=settings.MAX_LINE_BYTES, first_number=shard.first_line)
-        items = [Item(load, line, Attempts(self._budget)) for line in lines if line.number not in done]
-        load.open = len(items)
-        self._backlog.add(load, items)
-        self._suspicion.took(shard)
-        if not items:
-            self._flusher.shard_done(load)
-        return True
+            self._nothing_to_claim = not self._intake.one()
 
     # Answers
 
@@ -249,7 +209,7 @@ class LaneRun:
             self._heed_stops(now)
             self._heed_operator(now)
             if not self._sends_nothing and self._pacer.paused_since is None:
-                self._claim_for_others()
+                self._intake.for_others()
 
     @contextmanager
     def _draining_without_database(self) -> Iterator[None]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from django.db.models import F, Q, QuerySet
 
 from batches_app.models import Shard
+from batches_app.models.shard import SUSPICIOUS
 
-ALONE = 2  # losses
-SINGLY = 3
+ALONE = SUSPICIOUS
+SINGLY = 3  # losses
 MOST_CRASHES = 3  # of one line
 
 SUSPECT = Q(losses__gte=ALONE)

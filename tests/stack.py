@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ logging.getLogger("httpx2").setLevel(logging.WARNING)  # the SDK logs each reque
 ROOT = Path(__file__).resolve().parent.parent
 CHAT = "/v1/chat/completions"
 TERMINAL = ("completed", "failed", "expired", "cancelled")
+UNRUN = ("batch_cancelled", "batch_expired")
 
 
 class Stack:
@@ -70,7 +72,7 @@ class Stack:
         assert self._up is not None
         up = psutil.Process(self._up.pid)
         for process in [up, *up.children(recursive=True)]:
-            _send(process, signal.SIGKILL)
+            send(process, signal.SIGKILL)
         self._up.wait(10)
 
     def processes(self) -> list[psutil.Process]:
@@ -84,10 +86,10 @@ class Stack:
 
     def workers_of(self, queue: str) -> list[psutil.Process]:
         """Work-horses too."""
-        return [process for process in self.processes() if _runs(process, "rqworker", queue)]
+        return [process for process in self.processes() if runs(process, "rqworker", queue)]
 
     def lane_horses(self) -> list[psutil.Process]:
-        return [horse for worker in self.lane_workers() for horse in _children(worker)]
+        return [horse for worker in self.lane_workers() for horse in children(worker)]
 
     def manage(self, *arguments: str, check: bool = True) -> Any:
         """Runs a management command with --json and returns what it printed."""
@@ -167,22 +169,29 @@ def result_lines(client: OpenAI, file_id: str | None) -> list[dict[str, Any]]:
 def assert_whole(stack: Stack, client: OpenAI, batch: Any, custom_ids: list[str]) -> None:
     """Every custom_id in exactly one result line, each file in input order, counts and ledger in agreement."""
     output, errors = result_lines(client, batch.output_file_id), result_lines(client, batch.error_file_id)
-    order = {custom_id: number for number, custom_id in enumerate(custom_ids)}
-    for lines in (output, errors):
-        places = [order[line["custom_id"]] for line in lines]
-        assert places == sorted(places), "not in input order"
-    assert sorted(line["custom_id"] for line in [*output, *errors]) == sorted(custom_ids)
-    unrun = [line for line in errors if (line["error"] or {}).get("code") in ("batch_cancelled", "batch_expired")]
-    counts = batch.request_counts
-    assert (counts.total, counts.completed, counts.failed) == (
-        len(custom_ids),
-        len(output),
-        len(errors) - len(unrun),
-    )
+    assert list(broken(batch, custom_ids, output, errors)) == []
     proof = stack.manage("billing_reconcile")
     assert (proof["differences"], proof["books"]) == ([], [])
     used = sum((line["response"]["body"].get("usage") or {}).get("completion_tokens", 0) for line in output)
     assert batch.usage.output_tokens == used
+
+
+def broken(batch: Any, custom_ids: list[str], output: list[Any], errors: list[Any]) -> Iterator[str]:
+    """What is wrong with a batch's results, each in a sentence."""
+    order = {custom_id: number for number, custom_id in enumerate(custom_ids)}
+    for name, lines in (("output", output), ("errors", errors)):
+        places = [order.get(line["custom_id"], -1) for line in lines]
+        if places != sorted(places):
+            yield f"{batch.id}: {name} are not in input order"
+    found = Counter(line["custom_id"] for line in [*output, *errors])
+    for custom_id, count in (found - Counter(custom_ids)).items():
+        yield f"{batch.id}: {count} results too many for {custom_id}"
+    if lost := set(custom_ids) - set(found):
+        yield f"{batch.id}: {len(lost)} of {len(custom_ids)} lines are lost ({batch.status})"
+    failed = sum((line["error"] or {}).get("code") not in UNRUN for line in errors)
+    counts = batch.request_counts.model_dump()
+    if counts != {"total": len(custom_ids), "completed": len(output), "failed": failed}:
+        yield f"{batch.id}: counts {counts}, but {len(output)} outputs and {failed} errors"
 
 
 def _free_port() -> int:
@@ -198,7 +207,7 @@ def _new_database(server_url: str) -> str:
     return urlsplit(server_url)._replace(path=f"/{name}").geturl()
 
 
-def _runs(process: psutil.Process, *words: str) -> bool:
+def runs(process: psutil.Process, *words: str) -> bool:
     try:
         command = process.cmdline()
     except psutil.Error:
@@ -211,17 +220,17 @@ def _is_horse(process: psutil.Process) -> bool:
         parent = process.parent()
     except psutil.Error:
         return False
-    return parent is not None and _runs(parent, "rqworker")
+    return parent is not None and runs(parent, "rqworker")
 
 
-def _children(process: psutil.Process) -> list[psutil.Process]:
+def children(process: psutil.Process) -> list[psutil.Process]:
     try:
         return list(process.children())
     except psutil.Error:
         return []
 
 
-def _send(process: psutil.Process, number: int) -> None:
+def send(process: psutil.Process, number: int) -> None:
     try:
         process.send_signal(number)
     except psutil.Error:

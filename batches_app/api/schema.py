@@ -1,4 +1,4 @@
-"""The Batches and the Models API, described."""
+"""The Batches API, described."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from config.api import schema
 from config.api.fields import IDEMPOTENCY_KEY_LENGTH
 from config.api.schema import ExpiresAfter, FixedField, Json, Moment, operation
 
-TAG, MODELS = "Batches", "Models"
+TAG = "Batches"
 WINDOW = r"^((2[4-9]|[3-9][0-9]|[12][0-9]{2}|3[0-2][0-9]|33[0-6])h|([1-9]|1[0-4])d)$"
 _ID = schema.path_id("batch_id", "batch_3f9a1c5e7b2d4068a1c3e5f70b2d4f68", "Of the batch.")
 
@@ -152,18 +152,6 @@ class BatchEstimate(serializers.Serializer[Any]):
     obstacles = Objection(many=True, help_text="Why a batch would be refused or fail at this moment.")
 
 
-class Model(serializers.Serializer[Any]):
-    id = serializers.CharField()
-    object = FixedField("model")
-    created = Moment()
-    owned_by = FixedField("batchdesk")
-
-
-class ModelList(serializers.Serializer[Any]):
-    object = FixedField("list")
-    data = Model(many=True)  # type: ignore[assignment]  # DRF takes members out of the class
-
-
 _MOMENT: Json = {"type": "string", "pattern": "^([0-9]{14})?$", "example": "20261101000000"}
 _NOT_ADMITTED: dict[int, str] = {
     403: "The account is disabled, or has as many active batches as it may.",
@@ -293,31 +281,4 @@ curl -X POST -H "Authorization: Bearer $API_KEY" \\
      $BATCHDESK/v1/batches/batch_3f9a1c5e7b2d4068a1c3e5f70b2d4f68/cancel
 """,
     python='client.batches.cancel("batch_3f9a1c5e7b2d4068a1c3e5f70b2d4f68")',
-)
-
-list_models = operation(
-    "listModels",
-    "List models",
-    tag=MODELS,
-    description="What a batch's requests may name as their `model`.",
-    answers={200: ModelList},
-    curl="""
-curl -H "Authorization: Bearer $API_KEY" \\
-     $BATCHDESK/v1/models
-""",
-    python="print([model.id for model in client.models.list()])",
-)
-
-retrieve_model = operation(
-    "retrieveModel",
-    "Retrieve a model",
-    tag=MODELS,
-    parameters=[schema.path_id("model_id", "batch-test-model", "With its `/` and `:`, if it has some.")],
-    answers={200: Model},
-    errors={404: "There is no such model."},
-    curl="""
-curl -H "Authorization: Bearer $API_KEY" \\
-     $BATCHDESK/v1/models/batch-test-model
-""",
-    python='print(client.models.retrieve("batch-test-model"))',
 )

@@ -6,7 +6,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from batches_app import admission, lifecycle
-from batches_app.api import schema
+from batches_app.api import model_schema, schema
 from batches_app.api.filters import LIST_DEFAULT, LIST_LIMIT, filter_batches
 from batches_app.api.serializers import (
     batch_as_wire,
@@ -35,7 +35,7 @@ BATCH_BY_ID = f"SELECT {SEEN} FROM {Batch._meta.db_table} WHERE public_id = %s A
 class Models(ApiView):
     scopes = {"get": Scope.MODELS}
 
-    @schema.list_models
+    @model_schema.list_models
     def get(self, request: Request) -> Response:
         models = ServedModel.objects.filter(is_enabled=True)
         return Response({"object": "list", "data": [model_as_wire(model) for model in models]})
@@ -44,7 +44,7 @@ class Models(ApiView):
 class Model(ApiView):
     scopes = {"get": Scope.MODELS}
 
-    @schema.retrieve_model
+    @model_schema.retrieve_model
     def get(self, request: Request, model_id: str) -> Response:
         model = ServedModel.objects.filter(is_enabled=True, name=model_id).first()
         if model is None:

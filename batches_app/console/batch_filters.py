@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import django_filters
 from django import forms
-from django.core.exceptions import ValidationError
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.http import QueryDict
@@ -36,7 +35,7 @@ from batches_app.models import Batch
 from batches_app.models.routing import TEST_ENDPOINT, UPSTREAM_ENDPOINTS
 from batches_app.states import TERMINAL, Status
 from billing_app.models import Account
-from config.console.filtering import Chip, Moment, MomentField, first_page, part_of, problems_of, without
+from config.console.filtering import Chip, FilterForm, Moment, MomentField, first_page, part_of, problems_of, without
 
 _ATTENTION: dict[str, Promise | str] = {
     Kind.LATE: _("Late: will miss the deadline at this speed"),
@@ -54,16 +53,8 @@ class InvalidFilters(ValueError):
     """The argument says in a sentence what is wrong."""
 
 
-class _Form(forms.Form):
-    """Knows all that the address may have."""
-
-    def clean(self) -> dict[str, Any]:
-        for name in self.data:
-            if name not in self.fields and name not in VIEWING:
-                raise ValidationError(_("There is no filter “%(name)s”."), params={"name": name[:50]})
-            if name != SEVERAL and len(self.data.getlist(name)) > 1:  # type: ignore[attr-defined]  # a QueryDict
-                raise ValidationError(_("“%(name)s” is given more than once."), params={"name": name})
-        return self.cleaned_data
+class _Form(FilterForm):
+    elsewhere, repeatable = VIEWING, (SEVERAL,)
 
 
 class _Moment(django_filters.Filter):  # type: ignore[misc]  # untyped, as all of django-filter

@@ -1,13 +1,12 @@
 """The lines of a batch and one of them: what a tenant asked and got. Each look is in the audit log."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 from django import forms
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
-from django.utils.http import content_disposition_header, urlencode
+from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
@@ -21,10 +20,10 @@ from batches_app.states import TERMINAL
 from config.console.access import page
 from config.console.filtering import FilterForm, problems_of
 from config.templatetags.console import visible
+from files_app.api import downloads
 from files_app.jsonl import BOM
 
 SHOWN_BYTES = 64 * 1024  # of a request or an answer; all of it can be downloaded
-CHUNK_BYTES = 256 * 1024
 REQUEST, RESPONSE = "request", "response"
 KINDS = {
     Kind.ALL: pgettext_lazy("lines", "All"),
@@ -150,15 +149,12 @@ def line_part(request: HttpRequest, public_id: str, key: str, part: str) -> Http
     if place is None:
         raise Http404
     try:
-        file = place.open()
-    except Gone:
+        span = range(place.offset, place.offset + place.size)
+        answer = downloads.excerpt(place.blob, span, f"{batch.public_id}-{key}-{part}.json")
+    except FileNotFoundError:
         raise Http404 from None
     contents.downloaded(request, batch, f"{part} {key}")
-    headers = {
-        "Content-Disposition": content_disposition_header(True, f"{batch.public_id}-{key}-{part}.json"),
-        "Content-Length": str(place.size),
-    }
-    return StreamingHttpResponse(_stream(file, place.size), content_type="application/octet-stream", headers=headers)
+    return answer
 
 
 def _place(batch: Batch, key: str, part: str, start: str) -> Bytes | None:
@@ -170,13 +166,6 @@ def _place(batch: Batch, key: str, part: str, start: str) -> Bytes | None:
     except (Gone, CutOff):
         return None
     return asked.place if asked else None
-
-
-def _stream(file: BinaryIO, left: int) -> Iterator[bytes]:
-    with file:
-        while left and (data := file.read(min(CHUNK_BYTES, left))):
-            left -= len(data)
-            yield data
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from batches_app.models.batch import Batch
 from batches_app.models.routing import Lane, ServedModel
 from billing_app.models import Account
 
+SUSPICIOUS = 2  # losses, from which on a shard is run alone (poison.py)
+
 
 class Shard(models.Model):
     """A contiguous range of an input file's lines, known by byte offset. Model, account and deadline are the
@@ -47,7 +49,9 @@ class Shard(models.Model):
                 fields=["model", "account", "deadline", "id"], condition=Q(state="waiting"), name="shards_to_claim"
             ),
             models.Index(fields=["lane", "lane_token"], condition=Q(state="running"), name="shards_of_lane"),
-            models.Index(fields=["model"], condition=Q(state="waiting", losses__gte=2), name="shards_under_suspicion"),
+            models.Index(
+                fields=["model"], condition=Q(state="waiting", losses__gte=SUSPICIOUS), name="shards_under_suspicion"
+            ),
         ]
 
     def __str__(self) -> str:

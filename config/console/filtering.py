@@ -30,11 +30,16 @@ Moment = datetime | timedelta
 
 
 class FilterForm(forms.Form):
+    """`elsewhere`: names that something else on the page knows. `repeatable`: may be given more than once."""
+
+    elsewhere: tuple[str, ...] = ()
+    repeatable: tuple[str, ...] = ()
+
     def clean(self) -> dict[str, Any]:
         for name in self.data:
-            if name not in self.fields:
+            if name not in self.fields and name not in self.elsewhere:
                 raise ValidationError(_("There is no filter “%(name)s”."), params={"name": name[:50]})
-            if len(self.data.getlist(name)) > 1:  # type: ignore[attr-defined]  # a QueryDict
+            if name not in self.repeatable and len(self.data.getlist(name)) > 1:  # type: ignore[attr-defined]  # a QueryDict
                 raise ValidationError(_("“%(name)s” is given more than once."), params={"name": name})
         return self.cleaned_data
 

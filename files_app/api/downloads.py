@@ -50,14 +50,20 @@ def whole(file: StoredFile, filename: str) -> Download:
     return _sent(file, range(file.bytes), filename)
 
 
-def _sent(file: StoredFile, span: range, filename: str) -> Download:
+def excerpt(blob: str, span: range, filename: str) -> Download:
     return Download(
-        Span(blobs.read(file.blob), span),
+        Span(blobs.read(blob), span),
         as_attachment=True,
         filename=filename,
         content_type="application/octet-stream",
-        headers={"Content-Length": str(len(span)), "Accept-Ranges": "bytes", "ETag": _etag(file)},
+        headers={"Content-Length": str(len(span))},
     )
+
+
+def _sent(file: StoredFile, span: range, filename: str) -> Download:
+    response = excerpt(file.blob, span, filename)
+    response["Accept-Ranges"], response["ETag"] = "bytes", _etag(file)
+    return response
 
 
 def _etag(file: StoredFile) -> str:

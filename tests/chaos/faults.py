@@ -19,8 +19,8 @@ import psutil
 import psycopg
 import redis
 
-from tests.chaos.ground import Ground, children
-from tests.stack import ROOT
+from tests.chaos.ground import Ground
+from tests.stack import ROOT, children, send
 
 LEASE = 20.0  # of a lane
 HUGE, BOMB = 2 * 1024**3, 256 * 1024**2
@@ -62,14 +62,13 @@ def struck(fault: Fault, ground: Ground) -> Iterator[None]:
     yield from fault.strike(ground)
 
 
-def kill(*processes: psutil.Process) -> None:
-    send(signal.SIGKILL, *processes)
-
-
-def send(number: int, *processes: psutil.Process) -> None:
+def signal_all(number: int, *processes: psutil.Process) -> None:
     for process in processes:
-        with suppress(psutil.Error):
-            process.send_signal(number)
+        send(process, number)
+
+
+def kill(*processes: psutil.Process) -> None:
+    signal_all(signal.SIGKILL, *processes)
 
 
 def one_of(ground: Ground, processes: list[psutil.Process]) -> list[psutil.Process]:
@@ -148,15 +147,15 @@ def web_master(ground: Ground) -> Iterator[None]:
 def web_stopped(ground: Ground) -> Iterator[None]:
     with ground.processes:
         stopped = ground.web_workers()
-        send(signal.SIGSTOP, *stopped)
+        signal_all(signal.SIGSTOP, *stopped)
     yield
-    send(signal.SIGCONT, *stopped)
+    signal_all(signal.SIGCONT, *stopped)
 
 
 @fault("kill -9 of the clock")
 def cron(ground: Ground) -> Iterator[None]:
     with ground.processes:
-        kill(*ground.programs("manage.py", "cron"))
+        kill(*ground.programs("cron"))
     yield
 
 
@@ -172,9 +171,9 @@ def everything(ground: Ground) -> Iterator[None]:
 def lane_stopped(ground: Ground) -> Iterator[None]:
     with ground.processes:
         stopped = one_of(ground, ground.stack.lane_horses())
-        send(signal.SIGSTOP, *stopped)
+        signal_all(signal.SIGSTOP, *stopped)
     yield
-    send(signal.SIGCONT, *stopped)
+    signal_all(signal.SIGCONT, *stopped)
 
 
 def _faketime() -> str:

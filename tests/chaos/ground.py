@@ -17,7 +17,7 @@ import redis
 from config.redis_server import private_server
 from tests.fake_upstream import FakeUpstream
 from tests.postgres import get_server, pg_ctl
-from tests.stack import Stack
+from tests.stack import Stack, children, runs
 
 MODEL = "m"
 CONCURRENCY = 64
@@ -107,19 +107,6 @@ def ground(chance: random.Random) -> Iterator[Ground]:
             server.kill()
             server.client.close()
             postgres.stop()
-
-
-def runs(process: psutil.Process, *words: str) -> bool:
-    with suppress(psutil.Error):
-        command = process.cmdline()
-        return all(any(word in part for part in command) for word in words)
-    return False
-
-
-def children(process: psutil.Process) -> list[psutil.Process]:
-    with suppress(psutil.Error):
-        return list(process.children())
-    return []
 
 
 def parents(process: psutil.Process) -> list[psutil.Process]:

@@ -2,18 +2,17 @@
 
 import json
 import time
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from openai import OpenAI
 
+from tests import stack
 from tests.chaos.ground import Ground
 from tests.chaos.tenants import Owed, Tenant, Tenants
 from tests.stack import TERMINAL, result_lines
 
 DRAINED_WITHIN = 240.0  # seconds
-UNRUN = ("batch_cancelled", "batch_expired")
 # Deleted for good and swept as they would be in an hour; then bytes and rows are to agree.
 LEFT = """
 import json
@@ -74,27 +73,8 @@ def _of_batch(tenant: Tenant, owed: Owed) -> Iterator[str]:
     batch: Any = tenant.client.batches.retrieve(owed.id)
     if batch.status == "cancelled" and not batch.request_counts.total:
         return  # before its lines were counted
-    output = result_lines(tenant.client, batch.output_file_id)
-    errors = result_lines(tenant.client, batch.error_file_id)
-    found = Counter(line["custom_id"] for line in [*output, *errors])
-    if lost := set(owed.custom_ids) - set(found):
-        yield f"{owed.id}: {len(lost)} of {len(owed.custom_ids)} lines are lost ({batch.status})"
-    if doubled := [custom_id for custom_id, count in found.items() if count > 1]:
-        yield f"{owed.id}: {len(doubled)} lines have two results"
-    if strange := set(found) - set(owed.custom_ids):
-        yield f"{owed.id}: {len(strange)} results are of nothing that was asked"
     if batch.status != ("cancelled" if owed.cancelled else "completed"):
         yield f"{owed.id} is {batch.status}: {batch.errors}"
-    yield from _order_and_counts(owed, batch, output, errors)
-
-
-def _order_and_counts(owed: Owed, batch: Any, output: list[Any], errors: list[Any]) -> Iterator[str]:
-    order = {custom_id: number for number, custom_id in enumerate(owed.custom_ids)}
-    for name, lines in (("output", output), ("errors", errors)):
-        places = [order.get(line["custom_id"], -1) for line in lines]
-        if places != sorted(places):
-            yield f"{owed.id}: {name} are not in input order"
-    failed = sum((line["error"] or {}).get("code") not in UNRUN for line in errors)
-    counts = batch.request_counts.model_dump()
-    if counts != {"total": len(owed.custom_ids), "completed": len(output), "failed": failed}:
-        yield f"{owed.id}: counts {counts}, but {len(output)} outputs and {failed} errors"
+    output = result_lines(tenant.client, batch.output_file_id)
+    errors = result_lines(tenant.client, batch.error_file_id)
+    yield from stack.broken(batch, owed.custom_ids, output, errors)

@@ -2,7 +2,6 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -17,18 +16,6 @@ MIB = 1024 * 1024
 
 def chat(content: str, **more: Any) -> bytes:
     return json.dumps({"model": "m", "messages": [{"role": "user", "content": content}], **more}).encode()
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[FakeUpstream]:
-    with FakeUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def upstream(shared: FakeUpstream) -> FakeUpstream:
-    shared.control.reset()
-    return shared
 
 
 def client_of(url: str, *, slots: int = 4, api_key: str | None = "sk-secret", **limits: Any) -> CurlClient:

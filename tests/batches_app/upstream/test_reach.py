@@ -1,7 +1,6 @@
 """What a request may be connected to: the address at the end, however it was come by."""
 
 import json
-from collections.abc import Iterator
 from contextlib import closing
 
 import psutil
@@ -18,18 +17,6 @@ from tests.fake_upstream import FakeUpstream
 CHAT = "/v1/chat/completions"
 BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "cid:1 hello"}]}).encode()
 NO_LOOPBACK = Policy(("private", "public"))
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[FakeUpstream]:
-    with FakeUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def upstream(shared: FakeUpstream) -> FakeUpstream:
-    shared.control.reset()
-    return shared
 
 
 def ask(url: str, policy: Policy | None = None) -> Answer:
