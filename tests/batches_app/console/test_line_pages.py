@@ -16,7 +16,7 @@ from batches_app.results import Outcome
 from batches_app.states import Status
 from batches_app.upstream import test_model
 from billing_app.models import AuditEntry
-from files_app import retention
+from files_app import blobs, retention
 from files_app.models import StoredFile
 from tests.batches_app.test_lines import GOOD, LONG, ODD, SILENT, ended, running
 from tests.operators import signed_in
@@ -215,6 +215,17 @@ def test_a_long_answer_is_cut_and_can_be_downloaded_whole(reader: Client, tenant
     whole = b"".join(get(reader, batch, "/o0/response").streaming_content)
     assert json.loads(whole)["response"]["body"] == json.loads(body)
     assert json.loads(b"".join(get(reader, batch, "/o0/request").streaming_content))["custom_id"] == "a"
+
+
+def test_a_download_is_the_line_and_nothing_of_the_next(reader: Client, tenant: Tenant) -> None:
+    batch = ended(tenant, {"a": GOOD, "b": GOOD})
+    file = StoredFile.objects.get(public_id=batch.output_file_id)
+    first, second = blobs.read_range(file.blob, 0, file.bytes).splitlines(keepends=True)
+    for key, line in (("o0", first), (f"o{len(first)}", second)):
+        answer = get(reader, batch, f"/{key}/response")
+        assert b"".join(answer.streaming_content) == line
+        assert answer["Content-Length"] == str(len(line))
+        assert answer["Content-Disposition"] == f'attachment; filename="{batch.public_id}-{key}-response.json"'
 
 
 def test_what_is_shown_is_what_was_sent_number_by_number(reader: Client, tenant: Tenant) -> None:
