@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import EmptyResultSet, ValidationError
+from django.db import connection
 from django.db.models import BooleanField, F, Field, Func, Model, QuerySet, Value
 from django.db.models.expressions import OrderBy
-from django.db.models.functions import Coalesce
 from django.db.models.lookups import GreaterThan, LessThan
 
 MOST_COUNTED = 10_000
@@ -83,8 +83,9 @@ def _is_storable(value: object) -> bool:
 def page(rows: QuerySet[Row], sort: Sort, at: Place, size: int, *, columns: QuerySet[Row] | None = None) -> Page[Row]:
     """`columns`: of the rows that are found, with what is joined to them; which these are is decided before. Where
     many rows match, a database may else begin with the joined table."""
-    count = rows.order_by()[: MOST_COUNTED + 1].count()
-    found = _found(rows, sort, at, size + 1, columns, few=count <= MOST_COUNTED) if count else []
+    count, ids = _few(rows, sort, at, size + 1)
+    chosen = ids if count <= MOST_COUNTED else _in_order(rows, sort, at)[: size + 1].values("pk")
+    found = _told(rows if columns is None else columns, chosen, sort, at) if count else []
     has_more, found = len(found) > size, found[:size]
     if at.backwards:
         found.reverse()
@@ -99,30 +100,58 @@ def page(rows: QuerySet[Row], sort: Sort, at: Place, size: int, *, columns: Quer
 
 def chunks(rows: QuerySet[Row], sort: Sort, size: int, *, columns: QuerySet[Row] | None = None) -> Iterator[list[Row]]:
     """All of them, a chunk at a time and in order: no cursor of the database is held open meanwhile, nor memory."""
-    at = Place()
-    while chunk := _found(rows, sort, at, size, columns, few=False):
+    at, told = Place(), rows if columns is None else columns
+    while chunk := _told(told, _in_order(rows, sort, at)[:size].values("pk"), sort, at):
         yield chunk
         at = Place((getattr(chunk[-1], sort.column), chunk[-1].pk))
 
 
-def _found(
-    rows: QuerySet[Row], sort: Sort, at: Place, most: int, columns: QuerySet[Row] | None, *, few: bool
-) -> list[Row]:
-    descending = sort.descending != at.backwards
+_FEW = """
+WITH found (pk, value) AS ({rows})
+SELECT counted.number, here.pk FROM (SELECT COUNT(*) AS number FROM found) AS counted
+LEFT JOIN (SELECT pk, value FROM found {beyond} ORDER BY value {way}, pk {way} LIMIT %s) AS here
+    ON counted.number <= %s
+ORDER BY here.value {way}, here.pk {way}
+"""
+
+
+def _few(rows: QuerySet[Row], sort: Sort, at: Place, most: int) -> tuple[int, list[int]]:
+    """How many rows match; and if they are few, the ids of the page. Then the filters' indexes find them all at once,
+    and once for both: of rows in order of the column's index, most of a million may have to be looked at."""
+    matching = rows.order_by().values_list("pk", sort.column)[: MOST_COUNTED + 1]
+    try:
+        sql, values = matching.query.sql_with_params()
+    except EmptyResultSet:
+        return 0, []
+    beyond, key = "", list[Any]()
     if at.key is not None:
-        beyond = LessThan if descending else GreaterThan
+        beyond = f"WHERE (value, pk) {'<' if _is_descending(sort, at) else '>'} (%s, %s)"
+        key = [_field(rows.model, sort).get_db_prep_value(at.key[0], connection), at.key[1]]
+    statement = _FEW.format(rows=sql, beyond=beyond, way="DESC" if _is_descending(sort, at) else "ASC")
+    with connection.cursor() as execution:
+        execution.execute(statement, (*values, *key, most, MOST_COUNTED))
+        found = execution.fetchall()
+    return found[0][0], [pk for _, pk in found if pk is not None]
+
+
+def _in_order(rows: QuerySet[Row], sort: Sort, at: Place) -> QuerySet[Row]:
+    if at.key is not None:
+        beyond = LessThan if _is_descending(sort, at) else GreaterThan
         rows = rows.filter(beyond(_Pair(F(sort.column), F("pk")), _Pair(*map(Value, at.key))))
-    # Few: the filters' indexes find them all at once. Of rows in order of the column's index, most of a million may
-    # have to be looked at to find these; COALESCE hides that index from the planner.
-    column = Coalesce(sort.column, sort.column) if few else F(sort.column)
-    chosen = _ordered(rows, column, descending)[:most]
-    if columns is None:
-        return list(chosen)
-    return list(_ordered(columns.filter(pk__in=chosen.values("pk")), F(sort.column), descending))
+    return _ordered(rows, sort, at)
 
 
-def _ordered(rows: "QuerySet[Any, Any]", column: F | Func, descending: bool) -> "QuerySet[Any, Any]":
-    return rows.order_by(OrderBy(column, descending=descending), OrderBy(F("pk"), descending=descending))
+def _told(columns: QuerySet[Row], ids: list[int] | QuerySet[Any, Any], sort: Sort, at: Place) -> list[Row]:
+    return list(_ordered(columns.filter(pk__in=ids), sort, at))
+
+
+def _ordered(rows: QuerySet[Row], sort: Sort, at: Place) -> QuerySet[Row]:
+    descending = _is_descending(sort, at)
+    return rows.order_by(OrderBy(F(sort.column), descending=descending), OrderBy(F("pk"), descending=descending))
+
+
+def _is_descending(sort: Sort, at: Place) -> bool:
+    return sort.descending != at.backwards
 
 
 class _Pair(Func):
