@@ -1,4 +1,5 @@
-"""That somebody is locked out is in the audit log: once, however often they try on."""
+"""That somebody is locked out is in the audit log: once, however often they try on. What is nobody's name is written
+down nowhere: it may be a password, or a key, in the wrong field."""
 
 from datetime import datetime
 from typing import Any
@@ -7,6 +8,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from billing_app import audit
 from billing_app.models import AuditEntry
@@ -19,10 +21,20 @@ NOBODY = "not signed in"
 
 def locked_out(request: HttpRequest, *args: Any) -> HttpResponse:
     """For AXES_LOCKOUT_CALLABLE."""
-    # Of names that are nobody's nothing is written: one of them may be a password in the wrong field.
-    if user := User.objects.filter(username=_name(request)).first():
+    if user := _user(request):
         _tell(user, client_address.of(request), timezone.now())
     return views.locked_out(request, {})
+
+
+def name_to_count(request: HttpRequest, credentials: object) -> str:
+    """For AXES_USERNAME_CALLABLE: what it keeps of each attempt."""
+    if user := _user(request):
+        return user.username
+    return salted_hmac("lockout", _name(request)).hexdigest()
+
+
+def _user(request: HttpRequest) -> User | None:
+    return User.objects.filter(username=_name(request)).first()
 
 
 def _name(request: HttpRequest) -> str:

@@ -74,9 +74,9 @@ class Installation:
 
     def _signed_in(self) -> requests.Session:
         browser = requests.Session()
-        for password in (TYPED, self.password):
+        for name, password in (("ada", TYPED), (TYPED, "a name"), ("ada", self.password)):
             page = browser.get(f"{self.base}/console/login")
-            form = {"username": "ada", "password": password, "csrfmiddlewaretoken": _token(page.text)}
+            form = {"username": name, "password": password, "csrfmiddlewaretoken": _token(page.text)}
             answer = browser.post(f"{self.base}/console/login", form, headers={"Referer": self.base})
         assert answer.url == f"{self.base}/console/"
         return browser

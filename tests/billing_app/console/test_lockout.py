@@ -1,4 +1,5 @@
 import pytest
+from axes.models import AccessAttempt
 from django.contrib.auth.models import User
 from django.test import Client
 
@@ -29,9 +30,22 @@ def test_a_lockout_is_in_the_audit_log_once_from_each_address() -> None:
     assert entries() == [(*entry, "10.0.0.9"), (*entry, "10.0.0.10")]
 
 
-@pytest.mark.parametrize("name", ["my secret pass phrase", "ol\0ga", "OLGA"])
+@pytest.mark.parametrize("name", ["my secret pass phrase", "sk-" + "a" * 60, "OLGA"])
 def test_what_is_nobody_s_name_is_not_written_down(name: str) -> None:
-    """It may be a password in the wrong field."""
+    """It may be a password or a key in the wrong field. Nobody who tries it learns that it is nobody's."""
     signed_in()
-    fail(name, 9)
+    assert fail(name, 9)[-2:] == [429] * 2
     assert entries() == []
+    assert AccessAttempt.objects.count() == 1
+    assert not AccessAttempt.objects.filter(username__iexact=name).exists()
+
+
+def test_a_name_that_cannot_be_one_is_no_attempt() -> None:
+    assert fail("ol\0ga", 9) == [200] * 9
+    assert (entries(), AccessAttempt.objects.count()) == ([], 0)
+
+
+def test_a_name_that_is_somebody_s_is_for_administrators_to_see() -> None:
+    signed_in()
+    fail("olga", 1)
+    assert AccessAttempt.objects.get().username == "olga"
