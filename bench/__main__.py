@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from bench import answering, console, lanes, transfers, validating
+from bench import answering, console, crowds, lanes, transfers, validating
 from bench.report import Figure, table, write_json
 
 PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -18,9 +18,11 @@ PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "d": answering.run_small_batches,
     "e": answering.run_calls,
     "f": console.run,
+    "g": crowds.run,
 }
 DESCRIPTION = """Measures a real installation on this machine, beside its goals: (a) requests to an upstream,
-(b) validation, (c) uploads and downloads, (d) a small batch, (e) GET /batches/{id}, (f) the console's pages.
+(b) validation, (c) uploads and downloads, (d) a small batch, (e) GET /batches/{id}, (f) the console's pages,
+(g) one tenant beside many, and beside slow clients.
 On SQLite, or on DATABASE_URL."""
 
 

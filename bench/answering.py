@@ -22,7 +22,6 @@ _TIMES = """
 import json; from batches_app.models import Batch
 print(json.dumps([[b.created_at.timestamp(), b.completed_at.timestamp()] for b in Batch.objects.all()]))
 """
-# B9 is counted all the same, but never reached.
 _NO_LIMIT = """
 from billing_app.models import Account
 for account in Account.objects.all():
@@ -34,7 +33,7 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 def run_small_batches() -> Iterator[Figure]:
     with installation() as (stack, client):
         for _ in range(SMALL_BATCHES):
-            _small_batch(client)
+            small_batch(client)
             time.sleep(0.5)  # each one wakes an idle installation
         took = [completed - created for created, completed in json.loads(stack.shell(_TIMES))]
     yield Figure("d", "10 lines, create→completed: median", median(took), "s", at_most=2)
@@ -43,10 +42,8 @@ def run_small_batches() -> Iterator[Figure]:
 
 def run_calls() -> Iterator[Figure]:
     with installation() as (stack, client), Meter(stack) as meter:
-        stack.shell(_NO_LIMIT)
-        batch_id = _small_batch(client)
-        request = f"GET /v1/batches/{batch_id} HTTP/1.1\r\nHost: 127.0.0.1:{stack.port}\r\n"
-        caller = Caller(stack, f"{request}Authorization: Bearer {client.api_key}\r\n\r\n".encode())
+        allow_any_rate(stack)
+        caller = Caller(stack, batch_call(stack, client, small_batch(client)))
         caller.call(400)  # warm
         time.sleep(1)
         before, start = meter.cpu(), time.monotonic()
@@ -60,7 +57,17 @@ def run_calls() -> Iterator[Figure]:
     yield Figure("e", "GET /batches/{id}: web CPU", cpu["web"] / CALLS * 1_000, "ms/call", at_most=1, note=note)
 
 
-def _small_batch(client: OpenAI) -> str:
+def allow_any_rate(stack: Stack) -> None:
+    """B9 is counted all the same, but never reached."""
+    stack.shell(_NO_LIMIT)
+
+
+def batch_call(stack: Stack, client: OpenAI, batch_id: str) -> bytes:
+    request = f"GET /v1/batches/{batch_id} HTTP/1.1\r\nHost: 127.0.0.1:{stack.port}\r\n"
+    return f"{request}Authorization: Bearer {client.api_key}\r\n\r\n".encode()
+
+
+def small_batch(client: OpenAI) -> str:
     lines = [request_line(str(n), "hello", TEST_MODEL, TEST_ENDPOINT) for n in range(10)]
     batch = wait_for(client, start_batch(client, "\n".join(lines).encode(), endpoint=TEST_ENDPOINT))
     if batch.request_counts.completed != 10:

@@ -120,8 +120,9 @@ def test_a_body_is_waited_for_a_while_and_then_read_as_it_comes(server: Server) 
 
 
 def _rest(one: socket.socket) -> bytes:
+    one.settimeout(5)
+    received = one.recv(65_536)
     one.settimeout(0.5)
-    received = b""
     with suppress(TimeoutError):
         while data := one.recv(65_536):
             received += data
