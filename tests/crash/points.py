@@ -2,13 +2,16 @@
 written or deleted, and each request to the upstream. They are found, not listed: what is new has some from the start.
 
 A point is named after what happens, the side, and the function of ours that does it: `commit after
-batches_app.checkpoints.flush`. Each is noted in `points.seen` of the data folder. The process that comes by one that is
-named in the folder `points.armed` dies as by kill -9; the name is gone from there then. A bell is named by its job.
+batches_app.checkpoints.flush`. Each passing is noted in `points.seen` of the data folder. The process that comes by one
+that is named in the folder `points.armed` dies as by kill -9; the name is gone from there then. What is within the name
+is one passing each that is let by before. A bell is named by its job.
 """
 
 import os
+import shutil
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -24,8 +27,6 @@ from files_app import blobs
 OURS = ("batches_app", "billing_app", "files_app")
 WRITES = ("INSERT", "UPDATE", "DELETE")
 SEEN, ARMED = "points.seen", "points.armed"
-
-_known: set[str] = set()
 
 
 def install(folder: Path) -> None:
@@ -80,28 +81,51 @@ def _place() -> str | None:
 
 
 def _come_by(point: str, folder: Path) -> None:
-    if point not in _known:
-        _known.add(point)
-        with (folder / SEEN).open("a") as seen:
-            seen.write(f"{point}\n")
+    with (folder / SEEN).open("a") as seen:
+        seen.write(f"{point}\n")
+    armed = folder / ARMED / point
+    # Of two that come by at once, one removes a folder, and dies or is let by for it.
+    for let_by in _within(armed):
+        if _is_removed(let_by):
+            return
+    if _is_removed(armed):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _within(folder: Path) -> list[Path]:
     try:
-        os.rmdir(folder / ARMED / point)  # of two that come by at once, one dies
+        return list(folder.iterdir())
     except OSError:
-        return
-    os.kill(os.getpid(), signal.SIGKILL)
+        return []
 
 
-def arm(folder: Path, point: str) -> None:
-    (folder / ARMED / point).mkdir()
+def _is_removed(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def arm(folder: Path, point: str, let_by: int = 0) -> None:
+    whole = folder / f"{ARMED}.new" / point
+    whole.mkdir(parents=True)
+    for number in range(let_by):
+        (whole / str(number)).mkdir()
+    whole.rename(folder / ARMED / point)
 
 
 def disarm(folder: Path) -> list[str]:
     """What nobody came by."""
     left = sorted(path.name for path in (folder / ARMED).iterdir())
     for point in left:
-        (folder / ARMED / point).rmdir()
+        shutil.rmtree(folder / ARMED / point)
     return left
 
 
-def seen(folder: Path) -> list[str]:
-    return sorted(set((folder / SEEN).read_text().splitlines()))
+def passings(folder: Path) -> Counter[str]:
+    """How often each was come by, since this was asked the last time."""
+    seen = folder / SEEN
+    noted = Counter(seen.read_text().splitlines())
+    seen.unlink()
+    return noted

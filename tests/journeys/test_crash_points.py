@@ -83,10 +83,10 @@ class Work:
             assert_whole(self.stack, self.client, ended, [str(n) for n in range(LINES)])
 
 
-def killed_at(stack: Stack, chosen: list[str], work: Work) -> list[str]:
-    """Does the work with these points armed. Returns those that nobody came by."""
-    for point in chosen:
-        points.arm(stack.folder, point)
+def killed_at(stack: Stack, chosen: list[tuple[str, int]], work: Work) -> list[str]:
+    """Does the work with these points armed, each for its so manieth passing. Returns those that nobody came by."""
+    for point, passing in chosen:
+        points.arm(stack.folder, point, let_by=passing - 1)
     work.do()
     return points.disarm(stack.folder)
 
@@ -95,20 +95,24 @@ def killed_at(stack: Stack, chosen: list[str], work: Work) -> list[str]:
 def test_whoever_dies_at_whichever_point_nothing_is_lost_or_doubled(crashing: Stack, upstream: FakeUpstream) -> None:
     work = Work(crashing, upstream)
     work.do()
-    found = points.seen(crashing.folder)
-    missed = [point for few in in_fours(found) for point in killed_at(crashing, few, work)]
+    passings = points.passings(crashing.folder)
+    first = [(point, 1) for point in sorted(passings)]
+    last = [(point, times) for point, times in sorted(passings.items()) if times > 1]
+    missed = [[point for few in in_fours(all_) for point in killed_at(crashing, few, work)] for all_ in (first, last)]
     crashing.shell(SWEEP)
-    found = points.seen(crashing.folder)  # a death leads to some that nobody came by before
+    found = sorted(passings + points.passings(crashing.folder))  # a death leads to some that nobody came by before
     assert len(found) > 70
-    assert len(missed) < len(found) / 4, missed
+    assert len(last) > 40
+    for points_of, nobody_came_by in zip((first, last), missed, strict=True):
+        assert len(nobody_came_by) < len(points_of) / 4, nobody_came_by
     assert unreached(found) == []
     assert {job.name for job in Job} - {point.split()[-1] for point in found} <= {"PROBE"}  # an operator's
 
 
-def in_fours(found: list[str]) -> Iterator[list[str]]:
+def in_fours(chosen: list[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
     """Neighbours are of one function: apart, so that they do not die one after the other."""
-    step = -(-len(found) // AT_ONCE)
-    return (found[start::step] for start in range(step))
+    step = -(-len(chosen) // AT_ONCE)
+    return (chosen[start::step] for start in range(step))
 
 
 # Commits that no tenant's work comes by, and where they are proved instead
