@@ -1,57 +1,54 @@
 """Whose turn it is where clients say how long a thread is busy: never of all threads, nor of one caller more than a
-share. Of one thread alone: a worker's main loop."""
+share. A caller is a key, or an address without one. Of one thread alone: a worker's main loop."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 SHARE, CALLERS_SHARE = 0.75, 0.25  # of the threads
-MOST_WAITING = 100  # of one caller
+MOST_WAITING, MOST_WAITING_EACH = 400, 100
 SECONDS = 300.0  # that it is waited for a turn
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class Waiting:
     conn: Any
-    caller: int
+    caller: Hashable
     until: float
 
 
 class Turns:
     def __init__(self, threads: int) -> None:
         self._most, self._most_each = max(1, int(threads * SHARE)), max(1, int(threads * CALLERS_SHARE))
-        self._taken: Counter[int] = Counter()
-        self._waiting: list[_Waiting] = []
+        self._taken: Counter[Hashable] = Counter()
+        self._waiting: list[Waiting] = []
 
-    def take(self, caller: int) -> bool:
+    def take(self, caller: Hashable) -> bool:
         if self._taken.total() >= self._most or self._taken[caller] >= self._most_each:
             return False
         self._taken[caller] += 1
         return True
 
-    def give_back(self, caller: int) -> None:
+    def give_back(self, caller: Hashable) -> None:
         self._taken[caller] -= 1
         self._taken += Counter()  # forgets who has none
 
-    def wait(self, conn: Any, caller: int, now: float) -> bool:
-        """False: too many of this caller wait already."""
-        if sum(waiting.caller == caller for waiting in self._waiting) >= MOST_WAITING:
+    def wait(self, conn: Any, caller: Hashable, now: float) -> bool:
+        """False: too many wait already."""
+        of_caller = sum(waiting.caller == caller for waiting in self._waiting)
+        if len(self._waiting) >= MOST_WAITING or of_caller >= MOST_WAITING_EACH:
             return False
-        self._waiting.append(_Waiting(conn, caller, now + SECONDS))
+        self._waiting.append(Waiting(conn, caller, now + SECONDS))
         return True
 
-    def due(self) -> Iterator[tuple[Any, int]]:
+    def due(self) -> list[Waiting]:
         """Those whose turn is now, which they have taken, first come first."""
-        left = []
-        for waiting in self._waiting:
-            if self.take(waiting.caller):
-                yield waiting.conn, waiting.caller
-            else:
-                left.append(waiting)
-        self._waiting = left
+        due = [waiting for waiting in self._waiting if self.take(waiting.caller)]
+        self._waiting = [waiting for waiting in self._waiting if waiting not in due]
+        return due
 
-    def late(self, now: float) -> list[Any]:
-        late = [waiting.conn for waiting in self._waiting if waiting.until <= now]
+    def late(self, now: float) -> list[Waiting]:
+        late = [waiting for waiting in self._waiting if waiting.until <= now]
         self._waiting = [waiting for waiting in self._waiting if waiting.until > now]
         return late

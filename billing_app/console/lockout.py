@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.forms import UsernameField
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -38,7 +39,9 @@ def _user(request: HttpRequest) -> User | None:
 
 
 def _name(request: HttpRequest) -> str:
-    return request.POST.get("username", "").replace("\0", "\ufffd")
+    """As the form reads it: with a space behind it, it is the same name."""
+    name = str(UsernameField().to_python(request.POST.get("username", "")))
+    return name.replace("\0", "\ufffd")
 
 
 def _tell(user: User, address: str, now: datetime) -> None:

@@ -84,9 +84,12 @@ def page(rows: QuerySet[Row], sort: Sort, at: Place, size: int, *, columns: Quer
     """`columns`: of the rows that are found, with what is joined to them; which these are is decided before. Where
     many rows match, a database may else begin with the joined table."""
     count, ids = _few(rows, sort, at, size + 1)
-    chosen = ids if count <= MOST_COUNTED else _in_order(rows, sort, at)[: size + 1].values("pk")
-    found = _told(rows if columns is None else columns, chosen, sort, at) if count else []
-    has_more, found = len(found) > size, found[:size]
+    if count <= MOST_COUNTED:
+        # Which they are, and whether there are more, is decided: rows that change meanwhile move nothing.
+        has_more, found = len(ids) > size, _told(rows if columns is None else columns, ids[:size], sort, at)
+    else:
+        found = _chosen(rows, sort, at, size + 1, columns)
+        has_more, found = len(found) > size, found[:size]
     if at.backwards:
         found.reverse()
     has_before, has_after = (has_more, True) if at.backwards else (at.key is not None, has_more)
@@ -100,10 +103,15 @@ def page(rows: QuerySet[Row], sort: Sort, at: Place, size: int, *, columns: Quer
 
 def chunks(rows: QuerySet[Row], sort: Sort, size: int, *, columns: QuerySet[Row] | None = None) -> Iterator[list[Row]]:
     """All of them, a chunk at a time and in order: no cursor of the database is held open meanwhile, nor memory."""
-    at, told = Place(), rows if columns is None else columns
-    while chunk := _told(told, _in_order(rows, sort, at)[:size].values("pk"), sort, at):
+    at = Place()
+    while chunk := _chosen(rows, sort, at, size, columns):
         yield chunk
         at = Place((getattr(chunk[-1], sort.column), chunk[-1].pk))
+
+
+def _chosen(rows: QuerySet[Row], sort: Sort, at: Place, most: int, columns: QuerySet[Row] | None) -> list[Row]:
+    chosen = _in_order(rows, sort, at)[:most]
+    return list(chosen) if columns is None else _told(columns, chosen.values("pk"), sort, at)
 
 
 _FEW = """

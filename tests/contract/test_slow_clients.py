@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,7 @@ def connected(server: Server, count: int, said: bytes = b"") -> Iterator[list[so
         yield sockets
 
 
-@pytest.mark.parametrize("said", [b"", b"GET /v1/mod", HEADER % b"x", b"\x16\x03\x01"])
+@pytest.mark.parametrize("said", [b"", b"GET /v1/mod", HEADER % b"x", b"\x16\x03\x01", b"GET /" + b"a" * 70_000])
 def test_a_hundred_that_never_finish_their_header_keep_nobody_waiting(server: Server, said: bytes) -> None:
     with connected(server, 6 * THREADS, said), server.client().with_options(timeout=4) as client:
         for _ in range(3):
@@ -101,11 +102,57 @@ def test_those_who_do_not_leave_after_their_answer_keep_nobody_waiting(server: S
             assert client.models.list().data
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Content-Length: 0000000000000000500\r\n",
+        b"Content-Length: 900000\r\n",
+        b"Content-Length: 900000\r\nAuthorization: Bearer made-up\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+    ],
+)
+def test_who_has_no_key_and_a_body_that_does_not_come_keeps_nobody_waiting(server: Server, headers: bytes) -> None:
+    said = b"POST /console/login HTTP/1.1\r\nHost: localhost\r\nCookie: csrftoken=" + b"a" * 32 + b"\r\n" + headers
+    said += b"Content-Type: application/x-www-form-urlencoded\r\n\r\nx="
+    with connected(server, 4 * THREADS, said), server.client().with_options(timeout=4) as client:
+        for _ in range(3):
+            assert client.models.list().data
+
+
+def test_one_key_has_one_share_however_its_header_is_spelt(server: Server) -> None:
+    said = [
+        UPLOAD.replace(b"Bearer ", spelt) % server.key("owner").encode()
+        for spelt in (b"bearer  ", b"Bearer\t", b"BEARER ")
+    ]
+    with ExitStack() as stack:
+        for one in said:
+            stack.enter_context(connected(server, THREADS, one))
+        stranger = server.client("stranger").with_options(timeout=4)
+        assert stranger.files.create(file=b"{}\n" * 100_000, purpose="batch").id
+
+
 def test_who_is_refused_in_mid_upload_hears_why(server: Server) -> None:
     with connected(server, 1, UPLOAD % b"sk-wrong") as (one,):
         for _ in range(100):
             one.sendall(b"x" * 100_000)
         assert one.recv(100).startswith(b"HTTP/1.1 401")
+
+
+def test_who_waits_for_a_turn_when_the_service_stops_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    server = Server(tmp_path, port)
+    server.start()
+    try:
+        with connected(server, THREADS, UPLOAD % server.key("owner").encode()) as sockets:
+            time.sleep(1)
+            assert server.process is not None
+            server.process.terminate()
+            told = [answer for one in sockets if (answer := _rest(one))]
+        assert len(told) >= THREADS / 2
+        assert all(answer.startswith(b"HTTP/1.1 503") and b"\r\nRetry-After: " in answer for answer in told)
+    finally:
+        server.stop()
 
 
 def test_a_body_is_waited_for_a_while_and_then_read_as_it_comes(server: Server) -> None:
@@ -121,9 +168,10 @@ def test_a_body_is_waited_for_a_while_and_then_read_as_it_comes(server: Server) 
 
 def _rest(one: socket.socket) -> bytes:
     one.settimeout(5)
-    received = one.recv(65_536)
-    one.settimeout(0.5)
-    with suppress(TimeoutError):
+    received = b""
+    with suppress(TimeoutError, ConnectionError):
+        received += one.recv(65_536)
+        one.settimeout(0.5)
         while data := one.recv(65_536):
             received += data
     one.settimeout(5)

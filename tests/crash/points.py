@@ -125,7 +125,6 @@ def disarm(folder: Path) -> list[str]:
 
 def passings(folder: Path) -> Counter[str]:
     """How often each was come by, since this was asked the last time."""
-    seen = folder / SEEN
-    noted = Counter(seen.read_text().splitlines())
-    seen.unlink()
-    return noted
+    asked = folder / f"{SEEN}.asked"
+    (folder / SEEN).rename(asked)  # what is noted meanwhile is for the next one who asks
+    return Counter(asked.read_text().splitlines())

@@ -84,7 +84,7 @@ class Work:
 
 
 def killed_at(stack: Stack, chosen: list[tuple[str, int]], work: Work) -> list[str]:
-    """Does the work with these points armed, each for its so manieth passing. Returns those that nobody came by."""
+    """Does the work with these points armed, each for its nth passing. Returns those that nobody came by."""
     for point, passing in chosen:
         points.arm(stack.folder, point, let_by=passing - 1)
     work.do()
@@ -98,7 +98,9 @@ def test_whoever_dies_at_whichever_point_nothing_is_lost_or_doubled(crashing: St
     passings = points.passings(crashing.folder)
     first = [(point, 1) for point in sorted(passings)]
     last = [(point, times) for point, times in sorted(passings.items()) if times > 1]
-    missed = [[point for few in in_fours(all_) for point in killed_at(crashing, few, work)] for all_ in (first, last)]
+    missed = [
+        [point for group in in_groups(all_) for point in killed_at(crashing, group, work)] for all_ in (first, last)
+    ]
     crashing.shell(SWEEP)
     found = sorted(passings + points.passings(crashing.folder))  # a death leads to some that nobody came by before
     assert len(found) > 70
@@ -109,7 +111,7 @@ def test_whoever_dies_at_whichever_point_nothing_is_lost_or_doubled(crashing: St
     assert {job.name for job in Job} - {point.split()[-1] for point in found} <= {"PROBE"}  # an operator's
 
 
-def in_fours(chosen: list[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
+def in_groups(chosen: list[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
     """Neighbours are of one function: apart, so that they do not die one after the other."""
     step = -(-len(chosen) // AT_ONCE)
     return (chosen[start::step] for start in range(step))

@@ -45,6 +45,14 @@ def test_a_name_that_cannot_be_one_is_no_attempt() -> None:
     assert (entries(), AccessAttempt.objects.count()) == ([], 0)
 
 
+@pytest.mark.parametrize("spelt", ["olga ", " olga", "\uff4flga"])
+def test_however_a_name_is_spelt_its_attempts_are_counted_together(spelt: str) -> None:
+    """As Django signs it in: without spaces around it, and in Unicode's form NFKC."""
+    signed_in()
+    assert fail("olga", 4) + fail(spelt, 4) == [200] * 7 + [429]
+    assert [action for _, action, _, _ in entries()] == ["operator.locked_out"]
+
+
 def test_a_name_that_is_somebody_s_is_for_administrators_to_see() -> None:
     signed_in()
     fail("olga", 1)
