@@ -8,7 +8,9 @@ _TARGET = re.compile(rb"(?:\r\n)?([^ \r\n]+) ([^ \r\n]*)")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
 _SENT_WHEN_READ = re.compile(rb"\r\n(?:transfer-encoding|expect):", re.IGNORECASE)
 _KEY = re.compile(rb"\r\nauthorization:[ \t]*\S+[ \t]+(\S+)", re.IGNORECASE)
-_LONG_ANSWER = re.compile(rb"/v1/files(?:/[^/]*/content)?|/console/files/[^/]*/download|/static/.*")
+_LONG_ANSWER = re.compile(
+    rb"/v1/(?:files(?:/[^/]*/content)?|batches|openapi\.json)|/docs|/console/files/[^/]*/download|/static/.*"
+)
 _MOST_DIGITS = 15
 
 
