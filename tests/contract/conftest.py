@@ -52,7 +52,7 @@ class Server:
     def start(self) -> None:
         self.manage("migrate", "--verbosity=0")
         command = [sys.executable, "-m", "gunicorn", "config.wsgi", "--workers=2"]
-        command += ["--worker-class=config.web_worker.Worker", "--worker-tmp-dir=/dev/shm", "--graceful-timeout=10"]
+        command += ["--worker-class=config.web.worker.Worker", "--worker-tmp-dir=/dev/shm", "--graceful-timeout=10"]
         command += ["--threads=8", f"--bind=127.0.0.1:{self.port}", "--log-level=warning", "--no-control-socket"]
         with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from config.web_worker import HEAD_SECONDS
+from config.web.worker import HEAD_SECONDS
 from tests.contract.conftest import Server
 
 THREADS = 16

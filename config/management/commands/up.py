@@ -158,7 +158,7 @@ def _programs(host: str, port: int, workers: int) -> list[Program]:
     ]
     if Path(_IN_MEMORY).is_dir():
         web += ["--worker-tmp-dir", _IN_MEMORY]  # heartbeats: a busy disk must not look like a dead worker
-    web += ["--worker-class", "config.web_worker.Worker", "--workers", "2", "--threads", "16", "--keep-alive", "75"]
+    web += ["--worker-class", "config.web.worker.Worker", "--workers", "2", "--threads", "16", "--keep-alive", "75"]
     web += ["--graceful-timeout", "25", "--chdir", str(BASE_DIR)]
     web += ["--config", str(BASE_DIR / "gunicorn.conf.py")]
     worker = [*MANAGE, "rqworker", "--worker-ttl", "60", "--verbosity", "0"]

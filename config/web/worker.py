@@ -21,10 +21,10 @@ import msgspec
 from gunicorn.http import errors
 from gunicorn.workers.gthread import ThreadWorker
 
-from config import request_heads
 from config.api import ids
-from config.request_heads import Head
-from config.web_turns import Turns
+from config.web import heads
+from config.web.heads import Head
+from config.web.turns import Turns
 
 _TELLS_HOW_MUCH = (socket.AF_INET, socket.AF_INET6)  # of a Unix socket it is not known how much has come
 _OURS = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName, errors.ConfigurationProblem)
@@ -60,7 +60,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not annotated
         """For a new connection, and for one that has become readable."""
         conn.here_by = getattr(conn, "here_by", None)
         found, has_ended = self._seen(conn)
-        head = request_heads.read(found, HEAD_BYTES)
+        head = heads.read(found, HEAD_BYTES)
         if has_ended and not found:
             self._drop(conn)
         elif has_ended or (head and not head.missing) or conn.sock.family not in _TELLS_HOW_MUCH:
@@ -101,7 +101,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not annotated
         for conn in [conn for conn in self._in_part if conn.here_by <= now or not self.alive]:
             self._take_out(self._in_part, conn)
             found, _ = self._seen(conn)
-            if head := request_heads.read(found, HEAD_BYTES):
+            if head := heads.read(found, HEAD_BYTES):
                 self._begin(conn, head)
             else:
                 self._take_leave(conn)

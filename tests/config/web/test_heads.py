@@ -1,14 +1,14 @@
 import pytest
 
-from config import request_heads
-from config.request_heads import Head
+from config.web import heads
+from config.web.heads import Head
 
 MOST = 1_000
 KEY = b"Authorization: Bearer sk-a\r\n"
 
 
 def head(found: bytes) -> Head:
-    told = request_heads.read(found, MOST)
+    told = heads.read(found, MOST)
     assert told is not None
     return told
 
@@ -19,7 +19,7 @@ def request(line: bytes = b"POST /v1/batches HTTP/1.1", headers: bytes = b"", bo
 
 @pytest.mark.parametrize("found", [b"", b"GET", request()[:-1], b"\n\n"])
 def test_without_the_empty_line_nothing_is_told(found: bytes) -> None:
-    assert request_heads.read(found, MOST) is None
+    assert heads.read(found, MOST) is None
 
 
 @pytest.mark.parametrize("body", [b"", b"1", b"12"])

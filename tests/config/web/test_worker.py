@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 from gunicorn.http import errors
 
-from config.web_worker import Worker
+from config.web.worker import Worker
 
 
 def told(error: Exception) -> tuple[int, dict[str, str], dict[str, Any], Mock]:

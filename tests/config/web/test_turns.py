@@ -1,7 +1,6 @@
 import pytest
 
-from config import web_turns
-from config.web_turns import Turns, Waiting
+from config.web.turns import MOST_WAITING, MOST_WAITING_EACH, SECONDS, Turns, Waiting
 
 ANN, BEN, CAT, DAN = 1, 2, 3, 4
 
@@ -44,19 +43,19 @@ def test_nobody_waits_for_ever() -> None:
     turns.take(ANN)
     turns.wait("early", ANN, now=0)
     turns.wait("late", ANN, now=1)
-    assert named(turns.late(web_turns.SECONDS - 1)) == []
-    assert named(turns.late(web_turns.SECONDS)) == ["early"]
+    assert named(turns.late(SECONDS - 1)) == []
+    assert named(turns.late(SECONDS)) == ["early"]
     turns.give_back(ANN)
     assert named(turns.due()) == ["late"]
 
 
 def test_one_caller_alone_does_not_fill_the_room_to_wait_in() -> None:
     turns = Turns(4)
-    assert [turns.wait(n, ANN, now=0) for n in range(web_turns.MOST_WAITING_EACH + 1)].count(False) == 1
+    assert [turns.wait(n, ANN, now=0) for n in range(MOST_WAITING_EACH + 1)].count(False) == 1
     assert turns.wait("ben", BEN, now=0)
 
 
 def test_nor_do_callers_that_somebody_makes_up() -> None:
     turns = Turns(4)
-    waiting = [turns.wait(n, f"caller {n}", now=0) for n in range(web_turns.MOST_WAITING + 5)]
+    waiting = [turns.wait(n, f"caller {n}", now=0) for n in range(MOST_WAITING + 5)]
     assert waiting.count(False) == 5
