@@ -80,10 +80,22 @@ def test_what_goes_meanwhile_moves_nothing() -> None:
     assert page(NEWEST, first.after).rows == rows[2::-1]
 
 
+def test_a_row_that_goes_while_a_page_is_found_takes_no_page_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches(7)
+    find = keyset._few
+
+    def find_and_lose(*args: Any) -> tuple[int, list[int]]:
+        count, ids = find(*args)
+        Batch.objects.get(pk=ids[1]).delete()
+        return count, ids
+
+    monkeypatch.setattr(keyset, "_few", find_and_lose)
+    first = page(NEWEST)
+    assert (len(first.rows), first.after is None) == (2, False)
+
+
 @pytest.mark.parametrize("few", [True, False])
-def test_order_and_place_are_the_same_with_and_without_the_column_s_index(
-    few: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_order_and_place_are_the_same_whether_few_match_or_many(few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyset, "MOST_COUNTED", 100 if few else 2)
     rows = batches(7)
     assert walked(NEWEST) == rows[::-1]
