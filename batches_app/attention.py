@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Coalesce
 
-from batches_app import progress
+from batches_app import lifecycle, progress
 from batches_app.health import Health, State
 from batches_app.models import Batch, Lane, LaneMinute, ReconcileRun, Shard
 from batches_app.queue import Snapshot
@@ -96,7 +96,7 @@ def with_many_errors(now: datetime) -> QuerySet[Batch]:
 def stuck(now: datetime) -> QuerySet[Batch]:
     """For their next step no worker has come in two minutes."""
     since = now - PATIENCE
-    free = Q(stage_expires_at=None) | Q(stage_expires_at__lt=now)
+    free = lifecycle.stage_is_free(now)
     unvalidated = Q(status=Status.VALIDATING, created_at__lt=since)
     unfinished = Q(status=Status.FINALIZING, finalizing_at__lt=since)
     uncancelled = Q(status=Status.CANCELLING, cancelling_at__lt=since)

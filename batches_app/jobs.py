@@ -6,8 +6,9 @@ from django.utils import timezone
 from batches_app import execution, finalization, lanes, operations, probing, reconciliation, validation
 
 
-def validate(*, batch_id: int, **_: object) -> None:
-    validation.validate(batch_id)
+def validate(**_: object) -> None:
+    """As many bells as batches, but each is for whichever is next."""
+    validation.validate_next()
 
 
 def run_lane(*, lane_id: int, **_: object) -> None:

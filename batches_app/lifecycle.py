@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Count, Exists, F, Min, OuterRef, Q
 from structlog.contextvars import bind_contextvars
 
 from batches_app import admission, queue
@@ -194,18 +194,28 @@ def conclude(batch: Batch, to: Status, *, now: datetime, output_file_id: str, er
     return True
 
 
+def next_to_validate(*, now: datetime) -> int | None:
+    """The oldest batch of the account that has the fewest waiting: who brings one is not behind who brings many."""
+    waiting = Batch.objects.filter(stage_is_free(now), status=Status.VALIDATING).order_by()
+    by_account = waiting.values("account").annotate(number=Count("pk"), oldest=Min("pk"))
+    return by_account.order_by("number", "oldest").values_list("oldest", flat=True).first()
+
+
 def claim_stage(batch_id: int, statuses: Collection[Status], *, now: datetime) -> Batch | None:
     """The lease of the job that validates or finalizes a batch: it keeps a second one from doing the same work in
     vain. That the work is not done twice is for `move` to say."""
-    free = Q(stage_expires_at=None) | Q(stage_expires_at__lt=now)
     lease = now + timedelta(seconds=settings.STAGE_LEASE)
-    due = Batch.objects.filter(free, pk=batch_id, status__in=statuses)
+    due = Batch.objects.filter(stage_is_free(now), pk=batch_id, status__in=statuses)
     if not due.update(stage_expires_at=lease, stage_token=F("stage_token") + 1):
         return None
     batch = Batch.objects.select_related("account", "source", "model", "price").get(pk=batch_id)
     # For as long as its work-horse lives: what RQ says of a stage that failed is about this batch too.
     bind_contextvars(batch=batch.public_id, account=batch.account.name)
     return batch
+
+
+def stage_is_free(now: datetime) -> Q:
+    return Q(stage_expires_at=None) | Q(stage_expires_at__lt=now)
 
 
 def renew_stage(batch: Batch, *, now: datetime) -> bool:

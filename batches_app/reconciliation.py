@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef
 
 from batches_app import checkpoints, lanes, lifecycle, operations, queue, routing, traffic
 from batches_app.models import Batch, ReconcileRun, Shard
@@ -62,7 +62,7 @@ def complete_done(now: datetime) -> int:
 
 
 def ring_unheard_stages(now: datetime) -> int:
-    unclaimed = Batch.objects.filter(Q(stage_expires_at=None) | Q(stage_expires_at__lt=now))
+    unclaimed = Batch.objects.filter(lifecycle.stage_is_free(now))
     new, ending = unclaimed.filter(status=Status.VALIDATING), unclaimed.filter(status__in=list(ENDING))
     bells = [lifecycle.ring_stage(queue.Job.VALIDATE, batch) for batch in new]
     bells += [lifecycle.ring_stage(queue.Job.FINALIZE, batch) for batch in ending]

@@ -21,10 +21,17 @@ class Superseded(Exception):
     """The batch was cancelled meanwhile, or another job took the stage."""
 
 
-def validate(batch_id: int) -> None:
+def validate_next() -> None:
+    while (batch_id := lifecycle.next_to_validate(now=timezone.now())) is not None:
+        if validate(batch_id):
+            return
+
+
+def validate(batch_id: int) -> bool:
+    """False: it does not wait for that, or another job does it."""
     batch = lifecycle.claim_stage(batch_id, {Status.VALIDATING}, now=timezone.now())
     if batch is None:
-        return
+        return False
     try:
         _validate(batch)
     except Superseded:
@@ -32,6 +39,7 @@ def validate(batch_id: int) -> None:
     finally:
         lifecycle.release_stage(batch)
     lifecycle.ring_if_ending(batch)
+    return True
 
 
 def _validate(batch: Batch) -> None:

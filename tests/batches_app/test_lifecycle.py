@@ -111,3 +111,26 @@ def test_what_is_logged_from_here_on_is_about_the_batch() -> None:
         lifecycle.claim_stage(batch.pk, {Status.VALIDATING}, now=NOW)
         found = get_contextvars()
         assert (found["batch"], found["account"]) == (batch.public_id, "acme")
+
+
+def test_who_brings_one_batch_is_not_behind_who_brings_many() -> None:
+    many, one = AccountFactory(), AccountFactory()
+    first, second, third = (BatchFactory(account=many, status=Status.VALIDATING).pk for _ in range(3))
+    single = BatchFactory(account=one, status=Status.VALIDATING).pk
+    BatchFactory(account=one, status=Status.IN_PROGRESS)
+    assert _order_of_validation() == [single, first, second, third]
+
+
+def test_what_a_job_validates_is_next_again_when_its_lease_is_over() -> None:
+    batch = BatchFactory(status=Status.VALIDATING)
+    lifecycle.claim_stage(batch.pk, {Status.VALIDATING}, now=NOW)
+    assert lifecycle.next_to_validate(now=NOW) is None
+    assert lifecycle.next_to_validate(now=NOW + timedelta(days=1)) == batch.pk
+
+
+def _order_of_validation() -> list[int]:
+    found: list[int] = []
+    while (pk := lifecycle.next_to_validate(now=NOW)) is not None:
+        assert lifecycle.claim_stage(pk, {Status.VALIDATING}, now=NOW)
+        found.append(pk)
+    return found
