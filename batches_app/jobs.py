@@ -4,17 +4,21 @@ new payload. Every job may be delivered twice, late, or never."""
 from django.utils import timezone
 
 from batches_app import execution, finalization, lanes, operations, probing, reconciliation, validation
+from config.roomy import roomy
 
 
+@roomy
 def validate(**_: object) -> None:
     """As many bells as batches, but each is for whichever is next."""
     validation.validate_next()
 
 
+@roomy
 def run_lane(*, lane_id: int, **_: object) -> None:
     execution.run_lane(lane_id)
 
 
+@roomy
 def finalize(*, batch_id: int, **_: object) -> None:
     finalization.finalize(batch_id)
 

@@ -27,6 +27,7 @@ from batches_app.models.routing import TEST_ENDPOINT
 from batches_app.seeding.cast import OPERATORS
 from batches_app.states import Status
 from billing_app.models import Account, Balance
+from config.roomy import roomy
 from files_app.models import StoredFile
 from tests import routes
 
@@ -74,6 +75,7 @@ class Visitor:
                 self._seen.add(part)
                 yield self._measure(part, {"HX-Request": "true"}, calls)[0]
 
+    @roomy  # as the web's requests are
     def _measure(self, address: str, headers: dict[str, str], calls: int) -> tuple[Page, str]:
         page = Page(f"{address.removeprefix('/console')}{' live' if headers else ''}")
         text, before = "", 0.0

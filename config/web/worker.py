@@ -22,6 +22,7 @@ from gunicorn.http import errors
 from gunicorn.workers.gthread import ThreadWorker
 
 from config.api import ids
+from config.roomy import roomy
 from config.web import heads
 from config.web.heads import Head
 from config.web.turns import Turns
@@ -123,6 +124,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not annotated
         conn.data_ready = True  # or the thread would wait for it
         super().enqueue_req(conn)
 
+    @roomy
     def handle_request(self, req: Any, conn: Any) -> Any:
         conn.sock.settimeout(ANSWER_SECONDS if conn.turn_of is None else SILENCE_SECONDS)
         if conn.has_body_to_come:
