@@ -201,14 +201,26 @@ def find(batch: Batch, custom_id: str, start: str = "") -> str | None:
     if batch.status not in TERMINAL:
         asked = _search(batch, custom_id, start)
         return key_of(asked.number) if asked else None
-    wanted, clock = msgspec.json.encode(custom_id), _Clock(SECONDS)
+    gone: Gone | None = None
     for letter in "oe" if not start.startswith("e") else "e":
-        for entry in ResultFile(batch, letter).forwards(start if start.startswith(letter) else ""):
-            if is_result_of(wanted, entry.head):
-                return entry.key
-            if clock.is_over and entry.key != start:
-                raise CutOff(entry.key, int(entry.key[1:]))
+        try:
+            if key := _find_in(ResultFile(batch, letter), custom_id, start if start.startswith(letter) else ""):
+                return key
+        except Gone as error:
+            gone = error  # which the other file may be without
+    if gone:
+        raise gone
     return None
+
+
+def _find_in(file: ResultFile, custom_id: str, start: str) -> str:
+    wanted, clock = msgspec.json.encode(custom_id), _Clock(SECONDS)
+    for entry in file.forwards(start):
+        if is_result_of(wanted, entry.head):
+            return entry.key
+        if clock.is_over and entry.key != start:
+            raise CutOff(entry.key, int(entry.key[1:]))
+    return ""
 
 
 def _search(batch: Batch, custom_id: str, start: str) -> Asked | None:

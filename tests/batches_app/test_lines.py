@@ -347,6 +347,15 @@ def test_what_its_owner_has_deleted_is_shown_to_nobody_also_while_its_bytes_are_
         lines.find(batch, "a")
 
 
+def test_a_failed_line_is_found_though_the_output_file_was_deleted(tenant: Tenant) -> None:
+    batch = ended(tenant, {"a": GOOD, "b": LONG})
+    StoredFile.objects.filter(public_id=batch.output_file_id).update(deleted_at=batch.created_at)
+    batch = Batch.objects.get(pk=batch.pk)
+    assert lines.find(batch, "b") == "e0"
+    with pytest.raises(Gone):  # it may have been there
+        lines.find(batch, "a")
+
+
 def test_a_running_batch_without_its_input_still_has_its_results(tenant: Tenant) -> None:
     batch = running(tenant, {"a": GOOD, "b": LONG})
     StoredFile.objects.update(deleted_at=batch.created_at)
