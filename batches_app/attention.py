@@ -21,7 +21,6 @@ from billing_app.models import Account, Balance, BudgetAlert, LedgerEntry
 
 LATELY = timedelta(hours=24)
 PATIENCE = timedelta(minutes=2)  # a lane is free for a moment between two turns
-LAST_CALL = timedelta(minutes=15)  # before the deadline of a batch that does not move
 ACTIVE = timedelta(days=7)  # an account that rests longer need not be topped up
 MANY = 10  # failed requests, and a tenth of those that are done
 NEAREST = 200  # batches whose end is foretold, by their deadline
@@ -52,13 +51,15 @@ URGENT = frozenset(list(Kind)[:6])
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """`names`: whom it concerns, and how many of each (0: that is no number of things)."""
+    """`names`: whom it concerns, and how many of each (0: that is no number of things). `is_least`: there may be more
+    than `count`, for not all were looked at."""
 
     kind: Kind
     count: int
     names: Sequence[tuple[str, int]] = ()
     since: datetime | None = None
     note: str = ""
+    is_least: bool = False
 
     @property
     def is_urgent(self) -> bool:
@@ -123,8 +124,7 @@ def late(now: datetime) -> list[Batch]:
 
 
 def _will_be_late(batch: Batch, rate: float, now: datetime) -> bool:
-    end = progress.eta(batch, rate, now=now)
-    return batch.expires_at < (end or now + LAST_CALL)
+    return progress.is_late(batch, progress.eta(batch, rate, now=now), now=now)
 
 
 LISTS: Mapping[str, Callable[[datetime], QuerySet[Batch]]] = {
@@ -230,7 +230,8 @@ def _of_rows(counts: Mapping[str, Names], slow: Sequence[Batch]) -> Iterator[Ite
     if _RECONCILED not in counts:
         yield Item(Kind.RECONCILER_SILENT, 1)
     if slow:
-        yield Item(Kind.LATE, len(slow), Counter(batch.account.name for batch in slow).most_common())
+        whose = Counter(batch.account.name for batch in slow)
+        yield Item(Kind.LATE, len(slow), whose.most_common(), is_least=len(slow) == NEAREST)
     for kind in (Kind.FAILED, Kind.MANY_ERRORS, Kind.STUCK):
         if names := counts.get(kind):
             yield Item(kind, sum(count for _, count in names), names)

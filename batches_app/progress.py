@@ -14,6 +14,7 @@ from billing_app.models import LedgerEntry
 
 WINDOW = timedelta(minutes=2)
 FORESEEABLE = timedelta(days=365)
+LAST_CALL = timedelta(minutes=15)  # before the deadline of a batch that does not move
 
 
 def rates(batch_ids: Collection[int], *, now: datetime) -> dict[int, float]:
@@ -55,3 +56,8 @@ def eta(batch: Batch, rate: float, *, now: datetime) -> datetime | None:
         return None
     needed = timedelta(seconds=left / rate) if left / rate < FORESEEABLE.total_seconds() else FORESEEABLE
     return now + needed if needed < FORESEEABLE else None
+
+
+def is_late(batch: Batch, end: datetime | None, *, now: datetime) -> bool:
+    """Whether it will miss its deadline if its lines are done at `end`, as far as that is known."""
+    return batch.status == Status.IN_PROGRESS and batch.expires_at < (end or now + LAST_CALL)

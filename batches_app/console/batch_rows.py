@@ -80,7 +80,7 @@ def _live(batch: Batch, error: TopError | None, rate: float, now: datetime) -> R
     if batch.status in TERMINAL:
         return Row(batch, _charged(batch), error)
     eta = progress.eta(batch, rate, now=now)
-    return Row(batch, _charged(batch), error, eta, is_late=batch.expires_at < (eta or now))
+    return Row(batch, _charged(batch), error, eta, is_late=progress.is_late(batch, eta, now=now))
 
 
 def _rates(batches: Iterable[Batch], now: datetime) -> dict[int, float]:

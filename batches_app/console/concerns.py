@@ -127,7 +127,7 @@ class Concern:
 def of(item: Item) -> Concern:
     look = _LOOKS[item.kind]
     query = f"?{urlencode(look.query)}" if look.query else ""
-    words = str(look.sentence % {"count": item.count, "shown": f"{item.count:,}"})
+    words = str(look.sentence % {"count": item.count, "shown": f"{item.count:,}{'+' * item.is_least}"})
     return Concern(item, words, reverse(f"console:{look.route}") + query)
 
 

@@ -7,13 +7,14 @@ from decimal import Decimal
 from batches_app import progress
 from batches_app.models import Batch
 from batches_app.progress import Speed
-from batches_app.states import TERMINAL, Status
+from batches_app.states import Status
 from billing_app.pricing import charge
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`cost_in_all`: what it will have cost, as its lines so far suggest. `unrun`: lines of one that was stopped."""
+    """`left`: lines that will be run; `unrun`: of a batch that was stopped, those that will not. `cost_in_all`: what it
+    will have cost, as its lines so far suggest."""
 
     speed: Speed
     eta: datetime | None
@@ -32,12 +33,13 @@ def of(batch: Batch, now: datetime, *, stands: bool) -> Pace:
     eta = None if stands else progress.eta(batch, speed.lines_per_second, now=now)
     done = batch.completed + batch.failed
     left = batch.total - done
+    goes_on = batch.status in (Status.VALIDATING, Status.IN_PROGRESS)
     return Pace(
         speed=speed,
         eta=eta,
-        is_late=eta is not None and eta > batch.expires_at,
-        left=left if batch.status not in TERMINAL else 0,
-        unrun=left if batch.status in (Status.CANCELLED, Status.EXPIRED) else 0,
+        is_late=progress.is_late(batch, eta, now=now),
+        left=left if goes_on else 0,
+        unrun=0 if goes_on else left,
         cost=cost,
         cost_in_all=cost * batch.total / done if is_running and done else None,
     )

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from batches_app import attention, health, progress
 from batches_app.attention import Item, Kind, Review
+from batches_app.console import concerns
 from batches_app.models import Batch, Lane, LaneMinute, ReconcileRun, ServedModel, Shard
 from batches_app.queue import Snapshot, WorkerState
 from batches_app.states import Status
@@ -214,6 +215,17 @@ def test_a_batch_that_does_not_move_is_told_before_its_deadline(monkeypatch: pyt
     assert told() == []
     in_progress(expires_at=NOW + 14 * MINUTE)
     only(Kind.LATE)
+
+
+def test_of_more_late_batches_than_are_looked_at_the_number_is_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "NEAREST", 2)
+    for _ in range(3):
+        in_progress(expires_at=NOW + 14 * MINUTE)
+    item = only(Kind.LATE)
+    assert (item.count, item.is_least) == (2, True)
+    assert concerns.of(item).sentence == "2+ batches will miss their deadline"
+    Batch.objects.filter(pk__gt=Batch.objects.order_by("pk")[0].pk).update(expires_at=NOW + HOUR)
+    assert not only(Kind.LATE).is_least
 
 
 def test_only_the_batches_nearest_their_deadline_are_foretold(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ def test_when_a_batch_will_be_done_is_told_and_whether_that_is_too_late(
 
 
 def test_a_deadline_that_has_passed_is_late_without_an_eta(acme: Tenant) -> None:
-    acme.has_batch(status=Status.VALIDATING, created_at=timezone.now() - timedelta(days=2))
+    acme.has_batch(status=Status.IN_PROGRESS, created_at=timezone.now() - timedelta(days=2))
     assert [row.is_late for row in signed_in().get(LIST).context["rows"]] == [True]
 
 
