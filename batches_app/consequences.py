@@ -3,12 +3,13 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from django.db.models import BooleanField, Count, Func, Sum
 
-from batches_app.models import Batch
+from batches_app.models import Batch, Lane
 from batches_app.states import ALLOWED_FROM, Status
 from billing_app.models import Price
 from billing_app.pricing import Tokens, add, charge
@@ -50,14 +51,25 @@ class Consequences:
 
 @dataclass(slots=True)
 class Summary:
-    """`ended`: targets that have ended, or begun to, since they were chosen."""
+    """`ended`: targets that have ended, or begun to, since they were chosen. `in_flight`: how many of the lines that
+    are left may be at an upstream now, so that they still succeed and are billed."""
 
     whole: Consequences = field(default_factory=Consequences)
     by_account: dict[str, Consequences] = field(default_factory=dict)
     ended: int = 0
+    in_flight: int = 0
+
+    @property
+    def unrun(self) -> int:
+        return self.whole.unrun - self.in_flight
+
+    @property
+    def cost_in_flight(self) -> Decimal | None:
+        """If they cost what those that have succeeded did on average. None: nothing has."""
+        return self.whole.cost * self.in_flight / self.whole.completed if self.whole.completed else None
 
 
-def of(targets: Sequence[int]) -> Summary:
+def of(targets: Sequence[int], *, now: datetime) -> Summary:
     summary = Summary()
     for account, found in _groups(targets):
         summary.whole.grow(found)
@@ -65,6 +77,7 @@ def of(targets: Sequence[int]) -> Summary:
     by_size = sorted(summary.by_account.items(), key=lambda item: (-item[1].batches, item[0]))
     summary.by_account = dict(by_size)
     summary.ended = len(targets) - summary.whole.batches
+    summary.in_flight = min(summary.whole.unrun, _in_flight(targets, now))
     return summary
 
 
@@ -85,6 +98,13 @@ def _query(targets: Sequence[int]) -> Iterable[Any]:
     alive = Batch.objects.filter(Among(targets), status__in=sorted(ALLOWED_FROM[Status.CANCELLING]))
     sums = {f"sum_{name}": Sum(name) for name in (*LINES, *TOKENS)}
     return alive.order_by().values("account__name", "status", "price").annotate(batches=Count("pk"), **sums)
+
+
+def _in_flight(targets: Sequence[int], now: datetime) -> int:
+    """As their lanes said at the last flush: of all batches of the same models, and so the most that it can be."""
+    models = Batch.objects.filter(Among(targets), status=Status.IN_PROGRESS).order_by().values("model")
+    lanes = Lane.objects.filter(model__in=models, lease_expires_at__gt=now)
+    return int(lanes.aggregate(sum=Sum("in_flight", default=0))["sum"])
 
 
 class Among(Func):

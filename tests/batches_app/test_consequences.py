@@ -1,17 +1,20 @@
 """What a confirmation says before batches are cancelled: to the last digit, and of these batches alone."""
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from batches_app import consequences
 from batches_app.models import Batch
 from batches_app.states import Status
 from billing_app.pricing import add
-from tests.factories import AccountFactory, BatchFactory, PriceFactory
+from tests.factories import AccountFactory, BatchFactory, LaneFactory, PriceFactory
 
 pytestmark = pytest.mark.django_db
+NOW = timezone.now()
 
 
 def test_the_cost_is_what_the_batches_cost_together_whatever_their_prices() -> None:
@@ -24,7 +27,7 @@ def test_the_cost_is_what_the_batches_cost_together_whatever_their_prices() -> N
         BatchFactory(account=account, price=price, input_tokens=10**12 + n, cached_tokens=n, output_tokens=7 * n)
         for n, (account, price) in enumerate((a, p) for a in (acme, beta, acme) for p in prices)
     ]
-    found = consequences.of([batch.pk for batch in batches])
+    found = consequences.of([batch.pk for batch in batches], now=NOW)
     assert found.whole.cost == add(batch.cost for batch in batches)
     assert found.by_account["beta"].cost == add(batch.cost for batch in batches[2:4])
     assert list(found.by_account) == ["acme", "beta"]  # the account with the most first
@@ -34,20 +37,36 @@ def test_only_what_would_be_cancelled_counts() -> None:
     chosen = [BatchFactory(total=10, completed=3, failed=1, flagged=1)]
     chosen += [BatchFactory(status=Status.VALIDATING, total=0), BatchFactory(status=Status.FINALIZING, total=10)]
     BatchFactory(total=10)  # not chosen
-    found = consequences.of([batch.pk for batch in chosen])
+    found = consequences.of([batch.pk for batch in chosen], now=NOW)
     whole = found.whole
     assert (whole.batches, whole.in_progress, whole.validating, found.ended) == (2, 1, 1, 1)
     assert (whole.billed, whole.failed, whole.unrun) == (2, 1, 6)
 
 
-def test_many_thousands_take_one_query_more_for_their_prices(django_assert_num_queries: Any) -> None:
+def test_many_thousands_take_three_queries(django_assert_num_queries: Any) -> None:
     shared = {"account": AccountFactory(), "price": PriceFactory(), "total": 2, "completed": 1}
     Batch.objects.bulk_create(BatchFactory.build_batch(5_000, **shared))
     targets = list(Batch.objects.values_list("pk", flat=True))
-    with django_assert_num_queries(2):
-        found = consequences.of(targets)
+    with django_assert_num_queries(3):
+        found = consequences.of(targets, now=NOW)
     assert (found.whole.batches, found.whole.unrun) == (5_000, 5_000)
 
 
 def test_nothing_has_no_consequences() -> None:
-    assert consequences.of([]).whole == consequences.Consequences()
+    assert consequences.of([], now=NOW).whole == consequences.Consequences()
+
+
+def test_lines_in_flight_may_still_be_billed_as_those_before_were() -> None:
+    price = PriceFactory()
+    lane = LaneFactory(in_flight=4, lease_expires_at=NOW + timedelta(seconds=9))
+    LaneFactory(model=lane.model, number=1, in_flight=3, lease_expires_at=NOW - timedelta(seconds=9))  # is dead
+    LaneFactory(in_flight=100, lease_expires_at=NOW + timedelta(seconds=9))  # has another model
+    batch = BatchFactory(model=lane.model, price=price, total=20, completed=10, failed=1, output_tokens=1_000)
+    found = consequences.of([batch.pk], now=NOW)
+    assert (found.in_flight, found.unrun) == (4, 5)
+    assert found.cost_in_flight == found.whole.cost * 4 / 10 > 0
+    Batch.objects.update(total=12, completed=0)
+    found = consequences.of([batch.pk], now=NOW)
+    assert (found.in_flight, found.unrun, found.cost_in_flight) == (4, 7, None)
+    Batch.objects.update(total=2, completed=0)
+    assert consequences.of([batch.pk], now=NOW).in_flight == 1  # there are no more
