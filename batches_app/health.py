@@ -104,7 +104,7 @@ def limit_of(lane: Lane) -> int:
 
 def _judge(model: ServedModel, held: Sequence[Lane], *, waits: bool) -> tuple[State, datetime | None, str]:
     if model.paused_at:
-        return State.PAUSED, model.paused_at, ""
+        return State.PAUSED, model.paused_at, model.pause_note
     outages = [lane for lane in held if lane.paused_since]
     if held and len(outages) == len(held):
         first = min(outages, key=_out_since)

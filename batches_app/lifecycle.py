@@ -13,7 +13,8 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count, Exists, F, Min, OuterRef, Q
 from structlog.contextvars import bind_contextvars
 
-from batches_app import admission, queue
+from batches_app import admission, history, queue
+from batches_app.history import Stop
 from batches_app.models import Batch, ServedModel, Shard
 from batches_app.states import ALLOWED_FROM, ENDING, STAMPED, TERMINAL, Status
 from billing_app import ledger, running_counts
@@ -113,12 +114,13 @@ def move(batch_id: int, to: Status, *, now: datetime, **changes: Any) -> bool:
     return moved
 
 
-def cancel(batch: Batch, *, now: datetime) -> Batch:
+def cancel(batch: Batch, stop: Stop, *, now: datetime) -> Batch:
     """B8. At once no further line is claimed; lanes stop sending at their next flush."""
     with transaction.atomic():
         moved = move(batch.pk, Status.CANCELLING, now=now)
         if moved:
             _stop(batch)
+            history.note_stop(batch, stop, now=now)
     batch.refresh_from_db()
     if not moved and batch.status not in (Status.CANCELLING, Status.CANCELLED):
         raise NotCancellable(batch.status)
@@ -130,7 +132,7 @@ def stop_uncovered(public_id: str, *, now: datetime) -> None:
     unfinished = Q(total__gt=F("completed") + F("failed"))
     for batch in Batch.objects.filter(unfinished, public_id=public_id, status=Status.IN_PROGRESS):
         log.warning("%s is cancelled: the credit of its account is used up.", batch)
-        cancel(batch, now=now)
+        cancel(batch, history.FOR_CREDIT, now=now)
 
 
 def expire(batch: Batch, *, now: datetime) -> bool:

@@ -18,7 +18,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from batches_app import lifecycle, queue, retrying
-from batches_app.models import Batch, Operation
+from batches_app.history import Stop
+from batches_app.models import Batch, BatchEvent, Operation
 from batches_app.models.operating import QUERY_LENGTH
 from batches_app.retrying import CannotRetry, Obstacle, Stopped
 from batches_app.states import ALLOWED_FROM, Status
@@ -43,6 +44,10 @@ class TooMany(Exception):
 
 class NoTargets(Exception):
     """The argument says why there is nothing to do."""
+
+
+class Overtaken(Exception):
+    """The same lines are being run again already, or have been since this was drafted."""
 
 
 def draft_cancel(batches: QuerySet[Batch], *, by: Mapping[str, str], query: str, now: datetime) -> Operation:
@@ -82,12 +87,15 @@ def draft_retry(batch: Batch, code: str, *, by: Mapping[str, str], now: datetime
 
 
 def start(operation: Operation, reason: str, *, by: Mapping[str, str], now: datetime) -> bool:
-    """From here on it is the starter's. False: it was started before."""
+    """From here on it is the starter's. False: it was started before. Raises Overtaken: else what succeeds would be
+    billed twice, and nobody would have been told."""
     facts = {"created_by": by["actor"], "address": by["address"], "reason": reason}
     with transaction.atomic():
         draft = Operation.objects.filter(pk=operation.pk, state=State.DRAFT)
         if not draft.update(state=State.RUNNING, started_at=now, **facts):
             return False
+        if operation.kind == Operation.Kind.RETRY and _is_overtaken(operation):
+            raise Overtaken
         operation.refresh_from_db()
         _record(operation, "started", {"total": operation.total})
         if not _is_short(operation):
@@ -95,6 +103,20 @@ def start(operation: Operation, reason: str, *, by: Mapping[str, str], now: date
     if _is_short(operation):
         carry_out(operation.pk)
     return True
+
+
+def retries_under_way(batch: Batch, code: str) -> QuerySet[Operation]:
+    """Of lines with the code, too; empty: of any."""
+    running = Operation.objects.filter(kind=Operation.Kind.RETRY, targets=[batch.pk], state=State.RUNNING)
+    return running.filter(error_code__in=["", code]) if code else running
+
+
+def _is_overtaken(retry: Operation) -> bool:
+    # Locked, so that of two which start at once the second sees the first.
+    batch = Batch.objects.select_for_update(no_key=True).get(pk=retry.targets[0])
+    since, code = batch.retries.filter(created_at__gte=retry.created_at), retry.error_code
+    done = since.filter(retried_code__in=["", code]) if code else since
+    return done.exists() or retries_under_way(batch, code).exclude(pk=retry.pk).exists()
 
 
 def abort(operation: Operation, *, by: Mapping[str, str], now: datetime) -> bool:
@@ -157,7 +179,8 @@ def _cancel(operation: Operation, batch: Batch) -> str:
     """Empty; or the state that the batch had reached already."""
     was = batch.status
     try:
-        lifecycle.cancel(batch, now=timezone.now())
+        stop = Stop(BatchEvent.Kind.CANCELLED_BY_OPERATOR, operation.created_by, operation.reason)
+        lifecycle.cancel(batch, stop, now=timezone.now())
     except lifecycle.NotCancellable:
         return was
     if batch.status == was:

@@ -61,17 +61,18 @@ def cut_lanes(model: ServedModel) -> None:
     Lane.objects.filter(model=model, number__gte=count).update(permits=0)
 
 
-def pause(model: ServedModel, *, now: datetime) -> bool:
+def pause(model: ServedModel, *, by: str, reason: str, now: datetime) -> bool:
     """From now on nothing is sent to it; what is in flight finishes. Batches are still accepted, and wait. False: it
     was paused already."""
-    return ServedModel.objects.filter(pk=model.pk, paused_at=None).update(paused_at=now) == 1
+    running = ServedModel.objects.filter(pk=model.pk, paused_at=None)
+    return running.update(paused_at=now, paused_by=by, paused_reason=reason) == 1
 
 
 def resume(model: ServedModel, *, now: datetime) -> bool:
     """False: it was not paused."""
     paused = ServedModel.objects.filter(pk=model.pk, paused_at__lte=now)
     with transaction.atomic():
-        resumed = paused.update(paused_at=None) == 1
+        resumed = paused.update(paused_at=None, paused_by="", paused_reason="") == 1
         lanes.ring_lanes(model.pk)
     return resumed
 

@@ -34,7 +34,7 @@ STANDSTILL = frozenset({Cause.PAUSED, Cause.UPSTREAM_DOWN, Cause.NO_LANE})  # un
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """`since`, `number`, `most` and `said` (by the upstream): what the cause is told with, where it has it."""
+    """What the cause is told with, where it has it. `said`: by the upstream, or by who paused the model."""
 
     cause: Cause
     since: datetime | None = None
@@ -73,7 +73,7 @@ def _on_its_way(batch: Batch, now: datetime) -> Iterator[Reason]:
     if batch.model is None:
         return
     if batch.model.paused_at:
-        yield Reason(Cause.PAUSED, since=batch.model.paused_at)
+        yield Reason(Cause.PAUSED, since=batch.model.paused_at, said=batch.model.pause_note)
         return
     every = _lanes(batch)
     lanes = [lane for lane in every if is_held(lane, now)]

@@ -16,7 +16,8 @@ from batches_app.api.serializers import (
     read_new_batch,
 )
 from batches_app.estimates import estimate
-from batches_app.models import Batch, ServedModel
+from batches_app.history import Stop
+from batches_app.models import Batch, BatchEvent, ServedModel
 from billing_app.authentication import account_of, key_of
 from config.api.errors import Conflict, NotFound, OutOfFunds, QuotaExceeded
 from config.api.pagination import paginate, read_page
@@ -109,9 +110,13 @@ class CancelBatch(ApiView):
         _ = request.data  # its content does not matter, but broken is broken (C6)
         batch = _batch(request, batch_id)
         try:
-            return Response(batch_as_wire(lifecycle.cancel(batch, now=timezone.now())))
+            return Response(batch_as_wire(lifecycle.cancel(batch, _stop(request), now=timezone.now())))
         except lifecycle.NotCancellable as error:
             raise Conflict(f"Cannot cancel a batch with status '{error}'.") from None
+
+
+def _stop(request: Request) -> Stop:
+    return Stop(BatchEvent.Kind.CANCELLED_BY_TENANT, str(key_of(request)))
 
 
 def _batch(request: Request, batch_id: str) -> Batch:

@@ -24,8 +24,11 @@ def _validating(reason: Reason) -> str:
 
 
 def _paused(reason: Reason) -> str:
-    text = _("Its model has been paused by an operator since %(time)s. Nothing is sent until it is resumed.")
-    return text % _time(reason)
+    if reason.said:
+        text = _("Its model has been paused since %(time)s (%(said)s). Nothing is sent until it is resumed.")
+    else:
+        text = _("Its model has been paused by an operator since %(time)s. Nothing is sent until it is resumed.")
+    return text % (_time(reason) | _said(reason))
 
 
 def _down(reason: Reason) -> str:

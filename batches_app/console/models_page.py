@@ -130,9 +130,10 @@ def pause_model(request: HttpRequest, pk: int) -> HttpResponse:
         return _page(request, everything, {pk: form}, status=400)
     now = timezone.now()
     with transaction.atomic():
-        paused = routing.pause(model, now=now)
+        reason = form.cleaned_data["reason"]
+        paused = routing.pause(model, by=request.user.get_username(), reason=reason, now=now)
         if paused:
-            _record(request, model, "paused", {"paused_at": (None, now)}, form.cleaned_data["reason"])
+            _record(request, model, "paused", {"paused_at": (None, now)}, reason)
     said = _("%(model)s is paused: nothing more is sent to it.") if paused else _("%(model)s was paused already.")
     return _back(request, model, said)
 

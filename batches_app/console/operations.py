@@ -141,8 +141,11 @@ def start(request: HttpRequest, pk: int) -> HttpResponse:
     if found.state == State.DRAFT and not has_reason:
         return _page(request, found, form, status=400)
     by, now = audit.by(request), timezone.now()
-    if not (has_reason and operations.start(found, form.cleaned_data["reason"], by=by, now=now)):
-        messages.info(request, _("This operation was started before."))
+    try:
+        if not (has_reason and operations.start(found, form.cleaned_data["reason"], by=by, now=now)):
+            messages.info(request, _("This operation was started before."))
+    except operations.Overtaken:
+        messages.error(request, _("Not started: since this was drafted, somebody else has run these lines again."))
     return redirect("console:operation", pk)
 
 
@@ -173,7 +176,8 @@ def _page(request: HttpRequest, operation: Operation, form: forms.Form, status: 
     if operation.kind == Kind.CANCEL:
         context["targets"] = _first(operation)
     if operation.state == State.DRAFT:
-        context |= _cancelling(operation) if operation.kind == Kind.CANCEL else _retrying(operation, timezone.now())
+        now = timezone.now()
+        context |= _cancelling(operation, now) if operation.kind == Kind.CANCEL else _retrying(operation, now)
     return render(request, "console/operation.html", context, status=status)
 
 
@@ -205,8 +209,8 @@ def _first(operation: Operation) -> list[Batch]:
     return list(shown.order_by("pk"))
 
 
-def _cancelling(operation: Operation) -> dict[str, Any]:
-    summary = consequences.of(operation.targets)
+def _cancelling(operation: Operation, now: datetime) -> dict[str, Any]:
+    summary = consequences.of(operation.targets, now=now)
     accounts = list(summary.by_account.items())
     return {
         "summary": summary,
@@ -226,4 +230,5 @@ def _retrying(operation: Operation, now: datetime) -> dict[str, Any]:
         "key": retrying.key_for(batch, now=now),
         "forecast": retrying.forecast(batch, operation.total, now=now),
         "earlier": batch.retries.order_by("-pk")[:5],
+        "under_way": operations.retries_under_way(batch, operation.error_code)[:5],
     }

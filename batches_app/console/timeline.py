@@ -1,4 +1,5 @@
-"""What became of a batch, from its creation on: its states, its files, and the lanes that worked on it."""
+"""What became of a batch, from its creation on: its states, its files, the lanes that worked on it, and who stopped
+it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,13 +18,17 @@ from batches_app.states import Status
 
 Kind = BatchEvent.Kind
 MOST_READ = 500  # events of lanes, the newest
-MOST_EVENTS = 30  # that are shown one by one, but for those that tell of a dead worker
+MOST_EVENTS = 30  # that are shown one by one, but for those that tell of more than a lane's turn
 
-_LANES: dict[str, tuple[str, Promise | str]] = {
+_EVENTS: dict[str, tuple[str, Promise | str]] = {
     Kind.CLAIMED: ("info", gettext_lazy("A lane began to work on it")),
     Kind.RELEASED: ("neutral", gettext_lazy("A lane gave it back")),
     Kind.LOST: ("warning", gettext_lazy("The lane's worker died; its lines wait again")),
+    Kind.CANCELLED_BY_TENANT: ("neutral", gettext_lazy("Cancelled through the API, with the key")),
+    Kind.CANCELLED_BY_OPERATOR: ("neutral", gettext_lazy("Cancelled by an operator")),
+    Kind.CANCELLED_FOR_CREDIT: ("warning", gettext_lazy("Cancelled because the credit of its account is used up")),
 }
+_TURNS = (Kind.CLAIMED, Kind.RELEASED)
 # In the order in which they come, where two come at the same moment
 _UNDER_WAY = (Status.IN_PROGRESS, Status.FINALIZING, Status.CANCELLING)
 _ENDS = (Status.FAILED, Status.COMPLETED, Status.EXPIRED, Status.CANCELLED)
@@ -93,10 +98,10 @@ def _kept(events: Sequence[BatchEvent]) -> set[int]:
     if len(events) <= MOST_EVENTS:
         return set(places)
     half = MOST_EVENTS // 2
-    lost = [place for place in places if events[place].kind == Kind.LOST]
-    return {*places[:half], *places[-half:], *lost[-MOST_EVENTS:]}
+    others = [place for place in places if events[place].kind not in _TURNS]
+    return {*places[:half], *places[-half:], *others[-MOST_EVENTS:]}
 
 
 def _event(event: BatchEvent) -> Moment:
-    tone, text = _LANES[event.kind]
-    return Moment(event.at, text, tone, " · ".join(filter(None, [event.lane, event.owner])))
+    tone, text = _EVENTS[event.kind]
+    return Moment(event.at, text, tone, " · ".join(filter(None, [event.lane, event.owner, event.reason])))

@@ -13,18 +13,24 @@ QUERY_LENGTH = 2000
 
 
 class BatchEvent(models.Model):
-    """What became of a batch on the lanes. Its states are not here: they have their columns in Batch."""
+    """What became of a batch on the lanes, and who stopped it. Its states are not here: they have their columns in
+    Batch."""
 
     class Kind(models.TextChoices):
         CLAIMED = "claimed"  # a lane began to work on it
         RELEASED = "released"  # the lane gave it back
         LOST = "lost"  # the lane's holder died, and its shards wait again
+        CANCELLED_BY_TENANT = "by_tenant"
+        CANCELLED_BY_OPERATOR = "by_operator"
+        CANCELLED_FOR_CREDIT = "for_credit"  # its account's is used up
 
     batch = models.ForeignKey(Batch, models.CASCADE, related_name="events")
     at = models.DateTimeField(default=timezone.now)
     kind = models.CharField(max_length=16, choices=Kind)
-    lane = models.CharField(max_length=220, help_text="As text: the lane may be gone.")
-    owner = models.CharField(max_length=200, blank=True)
+    lane = models.CharField(max_length=220, blank=True, help_text="As text: the lane may be gone.")
+    owner = models.CharField(max_length=200, blank=True, help_text="Of the lane; or who stopped the batch.")
+    # The database has the default too: workers of the version before write rows meanwhile.
+    reason = models.CharField(max_length=500, blank=True, default="", db_default="")
 
     class Meta:
         ordering = ["id"]

@@ -25,6 +25,8 @@ class ServedModel(models.Model):
     )
     is_enabled = models.BooleanField(default=True, help_text="Takes new batches. Off: running ones go on.")
     paused_at = models.DateTimeField(null=True, editable=False, help_text="From then on nothing is sent to it.")
+    paused_by = models.CharField(max_length=150, blank=True, default="", db_default="", editable=False)
+    paused_reason = models.CharField(max_length=500, blank=True, default="", db_default="", editable=False)
     created_at = models.DateTimeField(default=timezone.now)
     # What the last probe found that an operator asked for
     probe_asked_at = models.DateTimeField(null=True, editable=False)
@@ -51,6 +53,10 @@ class ServedModel(models.Model):
     @property
     def is_builtin(self) -> bool:
         return self.upstream_url == self.BUILTIN
+
+    @property
+    def pause_note(self) -> str:
+        return " · ".join(filter(None, [self.paused_by, self.paused_reason]))
 
 
 class Lane(models.Model):

@@ -86,7 +86,9 @@ def _show_lanes(people: Cast, rng: Random, now: datetime) -> None:
             Lane.objects.filter(pk=lane.pk).update(owner=owner, lease_expires_at=lease, **facts)
         if served.model.name == PAUSED:
             Lane.objects.filter(model=served.model).update(owner="", lease_expires_at=None, in_flight=0, limit=0)
-            routing.pause(served.model, now=now - traffic.SILENT_FOR[PAUSED])
+            routing.pause(
+                served.model, by="olga", reason="new cards are being fitted", now=now - traffic.SILENT_FOR[PAUSED]
+            )
 
 
 def _facts(model: str, lane: Lane, rng: Random, now: datetime) -> dict[str, object]:

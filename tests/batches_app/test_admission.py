@@ -20,6 +20,7 @@ from batches_app.validation import validate
 from billing_app import authentication, ledger
 from billing_app.models import Account, Balance, EnqueuedTokenLimit, Hold, LedgerEntry
 from billing_app.pricing import Rates, Tokens
+from tests.factories import BY_TENANT
 from tests.stack import CHAT, request_line
 from tests.tenants import Tenant, error_of
 from tests.threads import at_once
@@ -126,7 +127,7 @@ def test_failed_validation_leaves_no_hold(tenant: Tenant) -> None:
 def test_what_a_cancelled_batch_did_not_use_is_given_back(tenant: Tenant) -> None:
     credit(tenant, "1")
     batch = validated(tenant, lines())
-    lifecycle.cancel(batch, now=timezone.now())
+    lifecycle.cancel(batch, BY_TENANT, now=timezone.now())
     for _ in range(2):
         finalization.finalize(batch.pk)
     balance = Balance.objects.get()

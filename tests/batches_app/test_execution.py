@@ -12,7 +12,7 @@ from batches_app.execution import LaneRun
 from batches_app.models import Batch, BatchEvent, Checkpoint, ErrorGroup, Lane, LaneMinute, Shard
 from batches_app.states import Status
 from batches_app.upstream.client import Answer, Fault
-from tests.factories import BatchFactory, LaneFactory, ShardFactory
+from tests.factories import BY_TENANT, BatchFactory, LaneFactory, ShardFactory
 from tests.stack import request_line
 from tests.tenants import Tenant
 
@@ -142,7 +142,7 @@ def test_a_paused_model_gets_nothing_more_and_finishes_what_is_in_flight(
 ) -> None:
 
     def pause() -> None:
-        routing.pause(lane.model, now=timezone.now())
+        routing.pause(lane.model, by="olga", reason="upgrade", now=timezone.now())
 
     upstream = Upstream(pause)
     _run(lane, upstream, monkeypatch)
@@ -162,7 +162,7 @@ def test_a_model_that_was_paused_first_gets_nothing_at_all(
     upstream = Upstream()
     held = lanes.acquire(lane.pk, now=timezone.now())
     assert held is not None
-    routing.pause(lane.model, now=timezone.now())
+    routing.pause(lane.model, by="olga", reason="upgrade", now=timezone.now())
     LaneRun(held, lane.model, 2, upstream).work()
     assert upstream.sent == []
 
@@ -173,7 +173,7 @@ def test_a_model_resumed_before_its_lane_came_to_an_end_goes_on_in_it(
     """A long request in flight would else keep the lane, with all its permits, idle until it is answered."""
 
     def pause() -> bool:
-        routing.pause(lane.model, now=timezone.now())
+        routing.pause(lane.model, by="olga", reason="upgrade", now=timezone.now())
         return False
 
     def resume() -> bool:
@@ -194,11 +194,11 @@ def test_a_batch_can_be_cancelled_while_its_model_is_paused(
     """Also while requests are in flight that were sent before the pause."""
 
     def pause() -> bool:
-        routing.pause(lane.model, now=timezone.now())
+        routing.pause(lane.model, by="olga", reason="upgrade", now=timezone.now())
         return False
 
     def cancel() -> bool:
-        lifecycle.cancel(batch, now=timezone.now())
+        lifecycle.cancel(batch, BY_TENANT, now=timezone.now())
         return False
 
     _run(lane, Upstream(pause, cancel), monkeypatch)
@@ -238,7 +238,7 @@ def test_to_ask_once_is_to_try_once(lane: Lane, batch: Batch, monkeypatch: pytes
         routing.ask_probe(lane.model, now=timezone.now())
 
     def pause() -> None:
-        routing.pause(lane.model, now=timezone.now())
+        routing.pause(lane.model, by="olga", reason="upgrade", now=timezone.now())
 
     upstream = Upstream(lambda: down, ask, lambda: down, lambda: None, lambda: None, pause)
     _run(lane, upstream, monkeypatch)
@@ -253,7 +253,7 @@ def test_a_lane_that_starts_anew_heeds_no_question_from_before(
     monkeypatch.setattr("batches_app.upstream.pacing.ceiling", lambda _attempt: 600.0)
 
     def pause() -> None:
-        routing.pause(lane.model, now=timezone.now())
+        routing.pause(lane.model, by="olga", reason="upgrade", now=timezone.now())
 
     upstream = Upstream(lambda: {"status": 429}, lambda: None, lambda: None, pause)
     _run(lane, upstream, monkeypatch)

@@ -220,7 +220,7 @@ def test_a_paused_model_is_left_alone_until_it_is_resumed(rung: list[object]) ->
     """No lane of it is taken or woken, and nobody gives way to it."""
     lane, other = LaneFactory(), LaneFactory()
     ShardFactory(model=lane.model)
-    routing.pause(lane.model, now=NOW)
+    routing.pause(lane.model, by="olga", reason="upgrade", now=NOW)
     assert lanes.acquire(lane.pk, now=NOW) is None
     assert lanes.ring_lanes(lane.model_id) == []
     assert not lanes.models_with_waiting().exists()

@@ -10,7 +10,7 @@ from batches_app.models import Batch, Shard
 from batches_app.states import ALLOWED_FROM, TERMINAL, Status
 from billing_app import running_counts
 from files_app.models import FileHold
-from tests.factories import AccountFactory, BatchFactory, ShardFactory, StoredFileFactory
+from tests.factories import BY_TENANT, AccountFactory, BatchFactory, ShardFactory, StoredFileFactory
 
 pytestmark = pytest.mark.django_db
 NOW = timezone.now()
@@ -70,12 +70,14 @@ def test_the_same_idempotency_key_gives_the_same_batch_or_a_conflict() -> None:
 def test_cancelling_closes_what_waits_and_says_no_to_what_has_ended() -> None:
     """B8."""
     shard = ShardFactory()
-    assert lifecycle.cancel(shard.batch, now=NOW).status == Status.CANCELLING
+    assert lifecycle.cancel(shard.batch, BY_TENANT, now=NOW).status == Status.CANCELLING
+    (event,) = shard.batch.events.all()
+    assert (event.kind, event.owner, event.at) == (*BY_TENANT[:2], NOW)
     shard.refresh_from_db()
     assert shard.state == Shard.State.CLOSED
-    assert lifecycle.cancel(shard.batch, now=NOW).status == Status.CANCELLING
+    assert lifecycle.cancel(shard.batch, BY_TENANT, now=NOW).status == Status.CANCELLING
     with pytest.raises(lifecycle.NotCancellable):
-        lifecycle.cancel(BatchFactory(status=Status.FINALIZING), now=NOW)
+        lifecycle.cancel(BatchFactory(status=Status.FINALIZING), BY_TENANT, now=NOW)
 
 
 def test_a_batch_is_done_when_every_shard_is() -> None:
@@ -90,7 +92,7 @@ def test_a_batch_is_done_when_every_shard_is() -> None:
 
 def test_a_stopped_batch_is_sealed_only_once_no_lane_works_on_it() -> None:
     shard = ShardFactory(state=Shard.State.RUNNING)
-    lifecycle.cancel(shard.batch, now=NOW)
+    lifecycle.cancel(shard.batch, BY_TENANT, now=NOW)
     assert not lifecycle.seal_if_drained(shard.batch, now=NOW)
     Shard.objects.update(state=Shard.State.CLOSED)
     assert lifecycle.seal_if_drained(shard.batch, now=NOW)

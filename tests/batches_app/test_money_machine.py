@@ -34,6 +34,7 @@ from billing_app.pricing import Rates, Tokens, charge, list_amount, most_charge
 from config.api import ids
 from files_app import retention
 from files_app.proof import prove_storage
+from tests.factories import BY_TENANT
 from tests.stack import request_line
 from tests.tenants import Tenant
 
@@ -151,7 +152,7 @@ class Machine(RuleBasedStateMachine):
     def cancel(self, data: Any) -> None:
         batch = data.draw(st.sampled_from(self._batches()))
         try:
-            lifecycle.cancel(batch.row, now=timezone.now())
+            lifecycle.cancel(batch.row, BY_TENANT, now=timezone.now())
         except lifecycle.NotCancellable:
             assert batch.row.status in (TERMINAL - {Status.CANCELLED}) | {Status.FINALIZING}
 

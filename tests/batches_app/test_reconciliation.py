@@ -72,14 +72,14 @@ def test_a_batch_whose_every_line_is_done_goes_on() -> None:
 def test_a_paused_models_lanes_are_not_woken() -> None:
     lane = LaneFactory()
     ShardFactory(model=lane.model, batch__expires_at=LATER + timedelta(hours=1))
-    routing.pause(lane.model, now=NOW)
+    routing.pause(lane.model, by="olga", reason="upgrade", now=NOW)
     assert _healed() == {}
 
 
 def test_a_paused_models_batches_expire_and_end_all_the_same() -> None:
     lane = LaneFactory()
     shard = ShardFactory(model=lane.model, batch__expires_at=NOW)
-    routing.pause(lane.model, now=NOW)
+    routing.pause(lane.model, by="olga", reason="upgrade", now=NOW)
     assert _healed()["expire_due"] == 1
     shard.refresh_from_db()
     assert shard.state == Shard.State.CLOSED

@@ -133,7 +133,7 @@ def _state(model: ServedModel) -> datetime | None:
 def test_a_model_is_paused_once_and_resumed_once() -> None:
     """Of two operators who do the same, the second changes nothing, and is told so."""
     model, _ = serve("m", ROUTE, RATES, now=NOW)
-    assert [routing.pause(model, now=moment) for moment in (NOW, LATER)] == [True, False]
+    assert [routing.pause(model, by="olga", reason="upgrade", now=moment) for moment in (NOW, LATER)] == [True, False]
     assert _state(model) == NOW
     assert [routing.resume(model, now=LATER) for _ in range(2)] == [True, False]
     assert _state(model) is None
@@ -141,7 +141,7 @@ def test_a_model_is_paused_once_and_resumed_once() -> None:
 
 def test_a_model_stays_paused_when_its_route_is_set_again() -> None:
     model, _ = serve("m", ROUTE, RATES, now=NOW)
-    routing.pause(model, now=NOW)
+    routing.pause(model, by="olga", reason="upgrade", now=NOW)
     serve("m", ROUTE, RATES, now=LATER)
     assert _state(model) == NOW
 

@@ -65,10 +65,10 @@ def test_a_stopped_batch_waits_for_what_is_in_flight(model: ServedModel) -> None
 
 
 def test_a_paused_model_holds_everything_up(model: ServedModel) -> None:
-    model.paused_at = SINCE
+    model.paused_at, model.paused_by, model.paused_reason = SINCE, "olga", "new cards"
     model.save()
     lane_of(model)
-    assert why(batch_of(model)) == [Reason(Cause.PAUSED, since=SINCE)]
+    assert why(batch_of(model)) == [Reason(Cause.PAUSED, since=SINCE, said="olga · new cards")]
 
 
 def test_without_a_lane_at_work_nobody_sends_its_requests(model: ServedModel) -> None:

@@ -10,7 +10,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from batches_app import results
+from batches_app import history, results
 from batches_app.console import batch_files, timeline
 from batches_app.models import Batch, BatchEvent, Checkpoint, ErrorGroup, LaneMinute
 from batches_app.states import TERMINAL, Status
@@ -300,6 +300,44 @@ def test_the_timeline_has_states_and_lanes_in_their_order(acme: Tenant) -> None:
         "A lane gave it back",
         "Completed",
     ]
+
+
+def test_one_that_does_not_move_is_late_here_as_in_the_list(acme: Tenant) -> None:
+    near, later = (timezone.now() + timedelta(minutes=minutes) for minutes in (14, 16))
+    batch = acme.has_batch(status=Status.IN_PROGRESS, total=9)
+    Batch.objects.update(expires_at=later)
+    assert "Nothing gets done at present" not in text_of(signed_in(), batch)
+    Batch.objects.update(expires_at=near)
+    assert "Nothing gets done at present" in text_of(signed_in(), batch)
+    assert [row.is_late for row in signed_in().get("/console/batches").context["rows"]] == [True]
+
+
+@pytest.mark.parametrize(
+    ("status", "left", "unrun"),
+    [(Status.IN_PROGRESS, 6, 0), (Status.CANCELLING, 0, 6), (Status.CANCELLED, 0, 6), (Status.COMPLETED, 0, 0)],
+)
+def test_lines_that_will_not_be_run_are_not_left(acme: Tenant, status: Status, left: int, unrun: int) -> None:
+    total = left + unrun + 4
+    batch = acme.has_batch(status=status, total=total, completed=3, failed=1)
+    pace = signed_in().get(f"/console/batches/{batch.public_id}").context["pace"]
+    assert (pace.left, pace.unrun) == (left, unrun)
+
+
+def test_who_stopped_it_is_told_and_why(acme: Tenant) -> None:
+    start = timezone.now() - timedelta(hours=1)
+    batch = acme.has_batch(created_at=start, status=Status.CANCELLED, cancelling_at=start, cancelled_at=start)
+
+    def many_turns() -> None:
+        BatchEvent.objects.bulk_create(BatchEvent(batch=batch, at=start, kind=Kind.CLAIMED) for _ in range(20))
+
+    many_turns()
+    history.note_stop(batch, history.Stop(Kind.CANCELLED_BY_OPERATOR, "olga", "wrong prompt"), now=start)
+    many_turns()
+    history.note_stop(batch, history.FOR_CREDIT, now=start)
+    many_turns()
+    told = {str(moment.text): moment.detail for moment in timeline.of(batch)}
+    assert told["Cancelled by an operator"] == "olga · wrong prompt"
+    assert "Cancelled because the credit of its account is used up" in told
 
 
 def test_many_events_are_folded_in_their_place(acme: Tenant) -> None:

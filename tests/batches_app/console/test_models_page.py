@@ -104,6 +104,7 @@ def test_pausing_asks_why_and_is_in_the_audit_trail(model: ServedModel) -> None:
     answer = act(operator, model, "pause", **reason(model))
     assert "qwen is paused: nothing more is sent to it." in answer.content.decode()
     assert ServedModel.objects.get(pk=model.pk).paused_at is not None
+    assert "olga · new cards" in shown(signed_in("viewer"))
     entry = AuditEntry.objects.get()
     assert (entry.action, entry.actor, entry.reason, entry.address) == (
         "model.paused",

@@ -298,6 +298,25 @@ def test_a_retry_leads_to_its_batch_and_the_next_one_warns() -> None:
     assert "were run again before" in shown(client, Operation.objects.latest("pk"))
 
 
+def test_lines_that_somebody_else_runs_again_meanwhile_are_not_run_twice() -> None:
+    batch, client = failed_batch(), signed_in("operator")
+    drafts = []
+    for code in ("timeout", "", "batch_cancelled"):
+        client.post(reverse("console:draft_retry"), {"batch": batch.public_id, "code": code})
+        drafts.append(Operation.objects.latest("pk"))
+    first, every, others = drafts
+    start(client, first)
+    assert "are being run again at this moment" in shown(client, every)
+    assert "at this moment" not in shown(client, others)
+    for _ in range(2):
+        start(client, every)
+        assert "Not started" in messages_of(client, f"/console/operations/{every.pk}")
+        operations.carry_out(first.pk)  # and when it is done, the draft is none the newer
+    start(client, others)
+    states = Operation.objects.order_by("pk").values_list("state", flat=True)
+    assert list(states) == [State.DONE, State.DRAFT, State.RUNNING]
+
+
 def test_a_retry_without_its_key_says_so() -> None:
     batch, client = failed_batch(), signed_in("operator")
     assert batch.api_key is not None
