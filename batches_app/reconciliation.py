@@ -10,6 +10,7 @@ from django.db.models import Exists, OuterRef
 
 from batches_app import checkpoints, lanes, lifecycle, operations, queue, routing, traffic
 from batches_app.models import Batch, ReconcileRun, Shard
+from batches_app.request_lines import Violation
 from batches_app.states import ENDING, TERMINAL, Status
 from billing_app import alerts, closing, quotas, running_counts
 from billing_app.running_counts import HEALED, STEP_FAILED
@@ -21,6 +22,7 @@ REMOVALS = 500  # a run; the next one goes on
 PROBE_PATIENCE = timedelta(minutes=5)  # after which nobody waits for the answer any more
 QUIET_RUNS_KEPT = timedelta(days=2)  # of which nothing came
 RUNS_KEPT = timedelta(days=30)
+UNREAD = Violation("batch_expired", "The input file could not be checked before the deadline.", None, None)
 
 
 def reconcile(*, now: datetime) -> None:
@@ -45,7 +47,9 @@ def _take(step: Callable[[datetime], int], now: datetime) -> int | None:
 
 def expire_due(now: datetime) -> int:
     due = Batch.objects.filter(status=Status.IN_PROGRESS, expires_at__lte=now)
-    return sum(lifecycle.expire(batch, now=now) for batch in due)
+    unread = Batch.objects.filter(status=Status.VALIDATING, expires_at__lte=now)
+    expired = sum(lifecycle.expire(batch, now=now) for batch in due)
+    return expired + sum(lifecycle.fail(batch, [UNREAD.as_json()], now=now) for batch in unread)
 
 
 def free_dead_lanes(now: datetime) -> int:

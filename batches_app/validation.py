@@ -36,8 +36,9 @@ def validate(batch_id: int) -> bool:
         _validate(batch)
     except Superseded:
         log.info("%s was stopped while it was validated.", batch)
-    finally:
-        lifecycle.release_stage(batch)
+    # After any other exception the lease is left to run out: released, the batch would be the next again at once,
+    # and those behind it would wait for as long as its file cannot be read.
+    lifecycle.release_stage(batch)
     lifecycle.ring_if_ending(batch)
     return True
 

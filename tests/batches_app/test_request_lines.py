@@ -306,6 +306,16 @@ def test_a_body_that_cannot_fit_the_context_is_refused() -> None:
     assert check({**request(), "body": body}, bytes_per_token=17) == []
 
 
+@pytest.mark.parametrize("rule", ["small", "chat"])
+def test_there_is_no_depth_at_which_a_line_is_neither_fine_nor_refused(rule: str) -> None:
+    """V1: also where it is just shallow enough to be read, and too deep to be measured (V10)."""
+    found = set()
+    for depth in range(700, 1_001):
+        text = with_raw("[" * depth + "]" * depth).replace('"model":"chat"', f'"model":"{rule}"')
+        found |= {code for _, code in codes(text + " " * 2_000)}
+    assert found == {"invalid_json_line", *(["context_length_exceeded"] if rule == "small" else [])}
+
+
 def test_an_empty_file_is_refused() -> None:
     """V11: not empty; this concerns no line."""
     (found,) = checker().finish()

@@ -1,11 +1,15 @@
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
-from batches_app import jobs, lifecycle
+from batches_app import jobs, lifecycle, reconciliation
 from batches_app.models import Batch
 from batches_app.states import Status
+from files_app import blobs
+from tests.factories import PriceFactory, ServedModelFactory
+from tests.stack import request_line
 from tests.tenants import Tenant
 
 pytestmark = pytest.mark.django_db
@@ -36,3 +40,24 @@ def test_who_loses_the_race_for_a_batch_takes_the_next(monkeypatch: pytest.Monke
     monkeypatch.setattr(lifecycle, "next_to_validate", lambda **_: next(chosen, None))
     jobs.validate(batch_id=taken.pk)
     assert (status(taken), status(other)) == (Status.VALIDATING, Status.FAILED)
+
+
+def test_a_file_that_cannot_be_read_keeps_nobody_else_waiting() -> None:
+    """Its batch is tried again and again, but not before all others; and at its deadline it fails."""
+    PriceFactory(model_name=ServedModelFactory(name="m").name)
+    line = request_line("1", "hi", "m").encode()
+    unlucky, other = Tenant("unlucky"), Tenant("other")
+    lost = unlucky.has_batch(status=Status.VALIDATING, source=unlucky.has_file(line))
+    blobs.delete(lost.source.blob)  # type: ignore[union-attr]  # it has one
+    fine = [other.has_batch(status=Status.VALIDATING, source=other.has_file(line)) for _ in range(2)]
+    with pytest.raises(FileNotFoundError):
+        jobs.validate(batch_id=lost.pk)
+    for batch in fine:
+        jobs.validate(batch_id=batch.pk)
+    assert [status(batch) for batch in (lost, *fine)] == [Status.VALIDATING, *[Status.IN_PROGRESS] * 2]
+    Batch.objects.update(stage_expires_at=timezone.now() - timedelta(seconds=1))
+    with pytest.raises(FileNotFoundError):
+        jobs.validate(batch_id=lost.pk)
+    reconciliation.expire_due(lost.expires_at)
+    assert status(lost) == Status.FAILED
+    assert [error["code"] for error in lost.errors or []] == ["batch_expired"]
