@@ -13,6 +13,7 @@ import pycurl
 from config.addresses import Policy
 
 _LARGE_BODY = 64 * 1024
+_SHORT = 64 * 1024
 _DISALLOW_USERNAME_IN_URL = 278  # libcurl's; pycurl has no name for it
 _REQUEST_ID = re.compile(rb"^x-request-id:[ \t]*([!-~]{1,200})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*([ -~]{1,100}?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
@@ -91,6 +92,7 @@ class Limits:
     silence_timeout: float = 300.0
     total_timeout: float = 900.0
     max_answer_bytes: int = 16 * 1024 * 1024
+    buffered_bytes: int = 16 * 1024 * 1024  # of all unfinished answers together, but for one and for short ones
 
 
 class _Lent(socket.socket):
@@ -100,10 +102,39 @@ class _Lent(socket.socket):
         self.close()
 
 
+class Room:
+    """What unfinished answers may hold in memory together. An answer for which there is none left is not read on until
+    others have ended; one is always read on, so that it ends, and short ones are, so that they need not wait for it."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._first: Transfer | None = None
+        self._paused: set[Transfer] = set()
+
+    def take(self, transfer: "Transfer", size: int) -> bool:
+        if size > self._left and transfer.received + size > _SHORT:
+            self._first = self._first or transfer
+            if transfer is not self._first:
+                self._paused.add(transfer)
+                return False
+        self._left -= size
+        return True
+
+    def give_back(self, transfer: "Transfer", size: int) -> None:
+        self._left += size
+        self._paused.discard(transfer)
+        if transfer is self._first:
+            self._first = None
+        if size:
+            waiting, self._paused = self._paused, set()
+            for other in waiting:
+                other.curl.pause(pycurl.PAUSE_CONT)  # and if there is no room for it yet, it pauses again
+
+
 class Transfer:
     """One easy handle, set up once, and what its present answer has brought so far."""
 
-    def __init__(self, headers: list[bytes], limits: Limits, policy: Policy) -> None:
+    def __init__(self, headers: list[bytes], limits: Limits, policy: Policy, room: Room | None = None) -> None:
         self.tag: Any = None
         self.started = 0.0
         self.endpoint = ""
@@ -113,6 +144,7 @@ class Transfer:
         self.head: list[bytes] = []
         self.cap = limits.max_answer_bytes
         self.policy = policy
+        self.room = room or Room(limits.buffered_bytes)
         self.objection: str | None = None
         self.curl = pycurl.Curl()
         self.curl.slot = self
@@ -124,9 +156,12 @@ class Transfer:
         self.curl.setopt(pycurl.HEADERFUNCTION, self.head.append)
 
     def _write(self, chunk: bytes) -> int | None:
-        self.received += len(chunk)
-        if self.received > self.cap:
+        size = len(chunk)
+        if self.received + size > self.cap:
             return -1
+        if not self.room.take(self, size):
+            return int(pycurl.WRITEFUNC_PAUSE)
+        self.received += size
         self.chunks.append(chunk)
         return None
 
@@ -158,8 +193,9 @@ class Transfer:
 
     def clear(self) -> None:
         self.tag = None
-        self.received = 0
         self.chunks.clear()
+        self.room.give_back(self, self.received)
+        self.received = 0
         self.head.clear()
         if self.insists:
             self.insist_on_a_new_connection(False)

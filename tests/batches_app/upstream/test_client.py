@@ -91,6 +91,27 @@ def test_r1_the_body_is_passed_byte_for_byte(upstream: FakeUpstream, style: str)
     assert (b"\n" in body) == (style == "pretty")
 
 
+def test_large_answers_at_once_do_not_add_up_in_memory(upstream: FakeUpstream) -> None:
+    """Promise 4: what there is no room for is left with the upstream; each comes whole, and short ones meanwhile."""
+    size, room = 8 * MIB, 16 * MIB
+    upstream.control.set(fault="huge", bytes=size, match="large")
+    held = []
+    with closing(client_of(upstream.url, slots=16, buffered_bytes=room)) as client:
+        for number in range(12):
+            client.send(number, CHAT, chat(f"cid:{number} large"), False)
+        for number in range(12, 16):
+            client.send(number, CHAT, chat(f"cid:{number} short"), False)
+        answers: list[Answer] = []
+        while client.in_flight:
+            answers += client.poll(0.01)
+            held.append(sum(slot.received for slot in client._busy))
+    assert {answer.tag: (answer.status, len(answer.body) >= size) for answer in answers} == {
+        number: (200, number < 12) for number in range(16)
+    }
+    assert max(held) < room + size + MIB
+    assert client._room._left == room
+
+
 @pytest.mark.parametrize("suffix", ["/v1", "/v1/", "", "/"])
 def test_the_base_url_may_end_in_v1_or_not(upstream: FakeUpstream, suffix: str) -> None:
     assert ask(upstream.url.removesuffix("/v1") + suffix).status == 200
