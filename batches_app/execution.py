@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Any
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from batches_app import connecting, lanes, poison, results
@@ -33,6 +32,7 @@ from batches_app.upstream.client import Answer, Transport
 from batches_app.upstream.pacing import Pacer
 from batches_app.upstream.retry import Verdict, backoff, parse_retry_after
 from billing_app.pricing import Tokens
+from config.outages import DATABASE_AWAY
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class LaneRun:
         if not self._backlog.size:
             self._nothing_to_claim = False
             self._claim_more()
-        return bool(self._backlog.size or self._transport.in_flight)
+        return bool(self._backlog.size or self._transport.in_flight or self._intake.waits)
 
     def _patience(self, now: float) -> float:
         """Seconds to wait for an answer at most."""
@@ -217,7 +217,7 @@ class LaneRun:
         in flight and to give everything back is a clean start, and flushing waits for the database."""
         try:
             yield
-        except (OperationalError, InterfaceError) as error:
+        except DATABASE_AWAY as error:
             log.warning("Lane %s ends, for the database is away: %s", self._held.id, error)
             self.draining = True
 

@@ -4,13 +4,14 @@ import logging
 import time
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import close_old_connections
 from django.utils import timezone
 
 from batches_app import checkpoints, lanes, lifecycle
 from batches_app.backlog import Load
 from batches_app.checkpoints import BatchFacts, LineResult, Window
 from batches_app.lanes import HeldLane, Report
+from config.outages import DATABASE_AWAY
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Flusher:
             try:
                 refused = self._commit(report)
                 break
-            except (OperationalError, InterfaceError, OSError) as error:
+            except (*DATABASE_AWAY, OSError) as error:
                 log.warning("Lane %s cannot commit its results, and waits: %s", self._held.id, error)
                 self._keep_lease(report)
                 time.sleep(PATIENCE)
@@ -83,5 +84,5 @@ class Flusher:
         try:
             close_old_connections()
             lanes.renew(self._held, report, now=timezone.now())
-        except (OperationalError, InterfaceError):
+        except DATABASE_AWAY:
             return

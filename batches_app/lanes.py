@@ -137,19 +137,19 @@ def free_shards(shards: "QuerySet[Shard]") -> None:
     running.update(state=Shard.State.WAITING)
 
 
-def claim(held: HeldLane, *, besides: Collection[int] = ()) -> Shard | None:
+def claim(held: HeldLane, *, besides: Collection[int] = (), without: Collection[int] = ()) -> Shard | None:
     """The next shard to work on: from the account with the least in flight for its weight, the one whose batch is
-    nearest its deadline. `besides`: accounts that this lane has enough of."""
+    nearest its deadline. `besides`: accounts that this lane has enough of; `without`: batches that it cannot read."""
     for account_id in _accounts_in_turn(held.model_id, besides):
-        shard = _take_first(held, ~poison.SUSPECT & Q(account=account_id))
+        shard = _take_first(held, ~poison.SUSPECT & Q(account=account_id), without)
         if shard is not None:
             return shard
     return None
 
 
-def claim_suspect(held: HeldLane) -> Shard | None:
+def claim_suspect(held: HeldLane, *, without: Collection[int] = ()) -> Shard | None:
     """One that is to be run with nothing else in hand (poison.py)."""
-    return _take_first(held, poison.SUSPECT)
+    return _take_first(held, poison.SUSPECT, without)
 
 
 def _accounts_in_turn(model_id: int, besides: Collection[int]) -> list[int]:
@@ -160,9 +160,11 @@ def _accounts_in_turn(model_id: int, besides: Collection[int]) -> list[int]:
     return [pk for pk, weight in sorted(accounts, key=lambda account: load.get(account[0], 0) / account[1])]
 
 
-def _take_first(held: HeldLane, which: Q) -> Shard | None:
+def _take_first(held: HeldLane, which: Q, without: Collection[int]) -> Shard | None:
     with transaction.atomic():
         waiting = Shard.objects.filter(WAITING, which, model=held.model_id).order_by("deadline", "id")
+        if without:
+            waiting = waiting.exclude(batch__in=without)
         shard = waiting.select_for_update(skip_locked=True, of=("self",)).first()
         if shard is None:
             return None

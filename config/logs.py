@@ -14,9 +14,11 @@ from typing import Any
 
 import msgspec
 import structlog
-from django.db.utils import IntegrityError, InterfaceError, OperationalError
+from django.db.utils import IntegrityError
 from django.http import HttpRequest
 from structlog.typing import EventDict, WrappedLogger
+
+from config.outages import DATABASE_AWAY
 
 AUTO, JSON, LINE = FORMATS = ("auto", "json", "line")
 
@@ -24,7 +26,7 @@ AUTO, JSON, LINE = FORMATS = ("auto", "json", "line")
 FIELDS = frozenset({"account", "batch", "lane", "method", "ms", "route", "status"})
 
 # Of other exceptions the message is left out: a ValueError quotes the value, and that may be a tenant's.
-SPEAKING = (OSError, RuntimeError, OperationalError, InterfaceError, IntegrityError)
+SPEAKING = (OSError, RuntimeError, IntegrityError, *DATABASE_AWAY)
 SPEAKING_PACKAGES = frozenset({"botocore", "redis"})
 
 _BEYOND_ASCII = (*range(127, 160), 0x2028, 0x2029)  # which JSON lets stand as they are

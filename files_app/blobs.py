@@ -1,10 +1,16 @@
-"""Bytes, by name, in Django's default storage: a folder, or S3. A blob is written once and never changed."""
+"""Bytes, by name, in Django's default storage: a folder, or S3. A blob is written once and never changed.
 
+Whatever the storage is, it fails as a disk does: with an OSError."""
+
+import errno
 import os
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from django.core.exceptions import SuspiciousOperation
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import FileSystemStorage, default_storage
 
@@ -24,6 +30,18 @@ class DurableFileSystemStorage(FileSystemStorage):
         return saved
 
 
+@contextmanager
+def _failing_as_a_disk() -> Iterator[None]:
+    """botocore's own exceptions are many, and have no ancestor in common with a disk's."""
+    try:
+        yield
+    except (OSError, SuspiciousOperation):
+        raise
+    except Exception as error:
+        raise OSError(errno.EIO, f"{type(error).__name__}: {error}") from error
+
+
+@_failing_as_a_disk()
 def write(folder: str, content: "bytes | File[bytes]") -> str:
     """Stores the content under a new name in `folder` and returns that name. An uploaded temporary file is moved."""
     file = ContentFile(content) if isinstance(content, bytes) else content
@@ -31,10 +49,12 @@ def write(folder: str, content: "bytes | File[bytes]") -> str:
     return name
 
 
+@_failing_as_a_disk()
 def read(name: str) -> "File[bytes]":
     return default_storage.open(name, "rb")
 
 
+@_failing_as_a_disk()
 def read_range(name: str, offset: int, size: int) -> bytes:
     with read(name) as file:
         file.seek(offset)
@@ -42,11 +62,13 @@ def read_range(name: str, offset: int, size: int) -> bytes:
     return data
 
 
+@_failing_as_a_disk()
 def delete(name: str) -> None:
     """Deleting what is gone already is fine: removal is retried after a crash."""
     default_storage.delete(name)
 
 
+@_failing_as_a_disk()
 def names_in(folder: str) -> list[str]:
     """The names, without the folder's, of the blobs right in it."""
     try:
@@ -55,6 +77,7 @@ def names_in(folder: str) -> list[str]:
         return []
 
 
+@_failing_as_a_disk()
 def folders_in(folder: str) -> list[str]:
     try:
         return default_storage.listdir(folder)[0]

@@ -190,11 +190,14 @@ def _in_chunks(names: Iterable[str]) -> Iterator[list[str]]:
 
 def _sweep_incoming(before: datetime) -> int:
     # An upload that still runs has written lately: a silent client is dropped long before ORPHAN_AGE.
-    stale = [
-        path
-        for path in Path(settings.FILE_UPLOAD_TEMP_DIR).iterdir()
-        if path.is_file() and path.stat().st_mtime < before.timestamp()
-    ]
+    stale = [path for path in Path(settings.FILE_UPLOAD_TEMP_DIR).iterdir() if _was_left(path, before)]
     for path in stale:
         path.unlink(missing_ok=True)
     return len(stale)
+
+
+def _was_left(path: Path, before: datetime) -> bool:
+    try:
+        return path.is_file() and path.stat().st_mtime < before.timestamp()
+    except FileNotFoundError:  # its upload has just ended
+        return False

@@ -10,7 +10,7 @@ from typing import Any, cast
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import TemporaryFileUploadHandler
-from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.db import IntegrityError, transaction
 from django.http.multipartparser import MultiPartParser, MultiPartParserError
 from rest_framework.parsers import BaseParser, DataAndFiles
 
@@ -18,6 +18,7 @@ from billing_app import quotas
 from billing_app.models import Account, Reservation
 from config.api.body import Body
 from config.api.errors import ApiError, BadRequest
+from config.outages import DATABASE_AWAY
 from files_app import blobs, retention
 from files_app.models import StoredFile
 
@@ -208,7 +209,7 @@ def naming(blob: str) -> Iterator[None]:
     try:
         with transaction.atomic():
             yield
-    except (OperationalError, InterfaceError):
+    except DATABASE_AWAY:
         raise  # the row may be there all the same: what becomes of the blob is for `sweep_orphans` to say
     except BaseException:
         retention.discard(blob)

@@ -23,18 +23,19 @@ from typing import Any
 
 import msgspec
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
-from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions as drf
 
 from config import logs
+from config.outages import DATABASE_AWAY
 
 logger = logging.getLogger(__name__)
 
 QUOTE_LENGTH = 200  # characters of a bad value that a message repeats
 DATABASE_RETRY_AFTER = 5  # seconds
-STORE_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EPERM, errno.EACCES, errno.EIO}
+STORE_AWAY = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EPERM, errno.EACCES, errno.EIO}
+STORE_AWAY |= {errno.ESTALE, errno.ENOTCONN, errno.EMFILE, errno.ENFILE}
 TYPE_NAMES = {
     dict: "an object",
     list: "an array",
@@ -199,9 +200,9 @@ def as_api_error(exc: Exception, request: HttpRequest) -> ApiError:
             return _with_status(HTTPStatus.FORBIDDEN, "You may not do that.")
         case SuspiciousOperation():
             return BadRequest("The request could not be read.")
-        case OperationalError() | InterfaceError():
+        case _ if isinstance(exc, DATABASE_AWAY):
             return Unavailable("The service cannot reach its database. Please try again shortly.")
-        case OSError() if exc.errno in STORE_FULL:
+        case OSError() if exc.errno in STORE_AWAY:
             return Unavailable("The service cannot store files at the moment. Please try again shortly.")
     return _server_error()
 

@@ -1,17 +1,22 @@
 """One lane's run against a scripted upstream: what operators may do to it, and what they see of it."""
 
+import errno
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db import InternalError
 from django.utils import timezone
 
-from batches_app import connecting, execution, lanes, lifecycle, poison, queue, routing
+from batches_app import connecting, execution, flushing, intake, lanes, lifecycle, poison, queue, routing
 from batches_app.execution import LaneRun
 from batches_app.models import Batch, BatchEvent, Checkpoint, ErrorGroup, Lane, LaneMinute, Shard
 from batches_app.states import Status
 from batches_app.upstream.client import Answer, Fault
+from files_app import blobs
 from tests.factories import BY_TENANT, BatchFactory, LaneFactory, ShardFactory
 from tests.stack import request_line
 from tests.tenants import Tenant
@@ -105,6 +110,60 @@ def _run(lane: Lane, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def _events() -> list[str]:
     return list(BatchEvent.objects.values_list("kind", flat=True))
+
+
+def test_an_input_that_cannot_be_read_keeps_no_other_batch_waiting(
+    lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again by and by, by whichever lane, and its lines go out when it is back."""
+    monkeypatch.setattr(intake, "UNREAD_SECONDS", 0.1)
+    other = Tenant("other")
+    file = other.has_file(request_line("theirs", "hi").encode())
+    theirs: Batch = BatchFactory(account=other.account, source=file, input_file_id=file.public_id, total=1)
+    ShardFactory(batch=theirs, model=lane.model, first_line=9, last_line=9, requests=1, offset=0, size=file.bytes)
+    reads: list[int] = []
+    read_range = blobs.read_range
+
+    def read(name: str, offset: int, size: int) -> bytes:
+        if name != file.blob:
+            reads.append(offset)
+            if len(reads) <= 3:
+                raise OSError(errno.EIO, "the disk is gone")
+        return read_range(name, offset, size)
+
+    monkeypatch.setattr(blobs, "read_range", read)
+    upstream = Upstream()
+    _run(lane, upstream, monkeypatch)
+    assert upstream.sent == [9, 1, 2, 3, 4, 5, 6]
+    assert len(reads) == 3 + 3
+    assert set(Shard.objects.values_list("state", "losses")) == {(Shard.State.DONE, 0)}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), RuntimeError("SlowDown"), InternalError("read-only")])
+def test_a_storage_or_database_that_is_away_is_waited_for(
+    lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Whatever it raises: no line is sent again for it, and none is taken for one that brings a process down."""
+    monkeypatch.setattr(flushing, "PATIENCE", 0.0)
+    monkeypatch.setattr(flushing, "close_old_connections", lambda: None)  # the test's transaction is in it
+    save, tries = default_storage.save, []
+
+    def away(*given: Any) -> str:
+        tries.append(given)
+        if len(tries) % 2:
+            raise error
+        return save(*given)
+
+    monkeypatch.setattr(default_storage, "save", away)
+    if isinstance(error, InternalError):
+        monkeypatch.setattr(
+            blobs, "write", lambda folder, content: away(f"{folder}/{len(tries)}", ContentFile(content))
+        )
+    upstream = Upstream()
+    _run(lane, upstream, monkeypatch)
+    assert sorted(upstream.sent) == [1, 2, 3, 4, 5, 6]
+    assert len(tries) >= 2
+    assert set(Shard.objects.values_list("state", "losses")) == {(Shard.State.DONE, 0)}
 
 
 def test_a_run_is_noted_once_for_each_batch(lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
