@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from batches_app import connecting, lanes, poison, results
+from batches_app import clock, connecting, lanes, poison, results
 from batches_app.backlog import Backlog, Item
 from batches_app.checkpoints import LineResult
 from batches_app.flushing import Flusher
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 def run_lane(lane_id: int) -> None:
     """The job. Returns when there is nothing to do, somebody else has the lane, or the worker is to stop."""
-    held = lanes.acquire(lane_id, now=timezone.now())
+    held = lanes.acquire(lane_id, now=clock.now())
     if held is None:
         return
     model = ServedModel.objects.get(pk=held.model_id)
@@ -49,7 +49,7 @@ def run_lane(lane_id: int) -> None:
     try:
         with _drain_on_sigterm(run):
             run.work()
-        lanes.release(held, run.batch_ids, now=timezone.now())
+        lanes.release(held, run.batch_ids, now=clock.now())
     except LeaseLost:
         log.warning("Lane %s was taken for dead; what it had in hand is void.", held.id)
     finally:
@@ -78,7 +78,7 @@ class LaneRun:
         self._pacer = Pacer(permits)
         self._backlog = Backlog()
         self._flusher = Flusher(held)
-        self._tally = Tally(timezone.now())
+        self._tally = Tally(clock.now())
         self._batches = RunningBatches(held)
         self._intake = Intake(held, self._backlog, self._flusher, self._batches)
         self._parent = os.getppid()
@@ -202,7 +202,7 @@ class LaneRun:
         self._next_tick = now + settings.FLUSH_INTERVAL
         self._tally.minute.checkpoints += self._flusher.checkpoints
         refused = self._flusher.flush(self._report(now))
-        self._tally.written(timezone.now())
+        self._tally.written(clock.now())
         self._give_up(refused)
         self._nothing_to_claim = False
         with self._draining_without_database():
@@ -226,7 +226,7 @@ class LaneRun:
         return Report(
             limit=self._pacer.limit,
             in_flight=self._transport.in_flight,
-            paused_since=None if since is None else timezone.now() - timedelta(seconds=now - since),
+            paused_since=None if since is None else clock.now() - timedelta(seconds=now - since),
             pause_reason=self._pacer.reason or "",
             minute=self._tally.unwritten(),
         )

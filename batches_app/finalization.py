@@ -12,9 +12,8 @@ from typing import Any
 from django.conf import settings
 from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.db import transaction
-from django.utils import timezone
 
-from batches_app import checkpoints, error_groups, lifecycle, results
+from batches_app import checkpoints, clock, error_groups, lifecycle, results
 from batches_app.error_groups import Found
 from batches_app.models import Batch, Shard
 from batches_app.places import BlobReader, Place, of_batch
@@ -28,11 +27,11 @@ from files_app.models import StoredFile
 
 
 def finalize(batch_id: int) -> None:
-    batch = lifecycle.claim_stage(batch_id, ENDING, now=timezone.now())
+    batch = lifecycle.claim_stage(batch_id, ENDING, now=clock.now())
     if batch is None:
         return
     try:
-        if lifecycle.seal_if_drained(batch, now=timezone.now()):
+        if lifecycle.seal_if_drained(batch, now=clock.now()):
             _conclude(batch)
     finally:
         lifecycle.release_stage(batch)
@@ -43,7 +42,7 @@ def _conclude(batch: Batch) -> None:
         output, errors = ResultFile(batch, "output", stack), ResultFile(batch, "error", stack)
         ended_as, unrun = _merge(batch, output, errors)
         blob_names = [file.store() for file in (output, errors) if file.size]
-        now = timezone.now()
+        now = clock.now()
         with transaction.atomic():
             won = lifecycle.conclude(
                 batch, ended_as, now=now, output_file_id=output.public_id, error_file_id=errors.public_id
@@ -82,7 +81,7 @@ class ResultFile:
     def store(self) -> str:
         self._file.flush()
         self._file.seek(0)
-        self.blob = blobs.write(f"files/{timezone.now():%Y-%m-%d}", self._file)
+        self.blob = blobs.write(f"files/{clock.now():%Y-%m-%d}", self._file)
         return self.blob
 
     @property
@@ -123,7 +122,7 @@ def _merge(batch: Batch, output: ResultFile, errors: ResultFile) -> tuple[Status
                     errors.write(missing[line])
                 else:
                     (errors if places[line].failed else output).write(reader.read(places[line]))
-            lifecycle.renew_stage(batch, now=timezone.now())
+            lifecycle.renew_stage(batch, now=clock.now())
     if cancelled:
         return Status.CANCELLED, unrun
     return Status.EXPIRED if unrun else Status.COMPLETED, unrun

@@ -5,9 +5,8 @@ import time
 
 from django.conf import settings
 from django.db import close_old_connections
-from django.utils import timezone
 
-from batches_app import checkpoints, lanes, lifecycle
+from batches_app import checkpoints, clock, lanes, lifecycle
 from batches_app.backlog import Load
 from batches_app.checkpoints import BatchFacts, LineResult, Window
 from batches_app.lanes import HeldLane, Report
@@ -74,15 +73,15 @@ class Flusher:
 
     def _commit(self, report: Report) -> frozenset[int]:
         windows, done = list(self._windows.values()), list(self._done)
-        refused = checkpoints.flush(self._held, windows, done, report, now=timezone.now())
+        refused = checkpoints.flush(self._held, windows, done, report, now=clock.now())
         if done:
-            lifecycle.complete_if_done(sorted(set(self._done.values()) - refused), now=timezone.now())
+            lifecycle.complete_if_done(sorted(set(self._done.values()) - refused), now=clock.now())
         return refused
 
     def _keep_lease(self, report: Report) -> None:
         """A full disk must not make this lane look dead; with the database away, nobody can take it either."""
         try:
             close_old_connections()
-            lanes.renew(self._held, report, now=timezone.now())
+            lanes.renew(self._held, report, now=clock.now())
         except DATABASE_AWAY:
             return

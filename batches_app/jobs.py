@@ -1,39 +1,44 @@
 """The doors that RQ knocks on. Ids as arguments; unknown arguments are ignored, so that an old worker survives a
 new payload. Every job may be delivered twice, late, or never."""
 
-from django.utils import timezone
-
-from batches_app import execution, finalization, lanes, operations, probing, reconciliation, validation
+from batches_app import clock, execution, finalization, lanes, operations, probing, reconciliation, validation
 from config.roomy import roomy
 
 
 @roomy
 def validate(**_: object) -> None:
     """As many bells as batches, but each is for whichever is next."""
+    clock.agree()
     validation.validate_next()
 
 
 @roomy
 def run_lane(*, lane_id: int, **_: object) -> None:
+    clock.agree()
     execution.run_lane(lane_id)
 
 
 @roomy
 def finalize(*, batch_id: int, **_: object) -> None:
+    clock.agree()
     finalization.finalize(batch_id)
 
 
 def reconcile(**_: object) -> None:
-    reconciliation.reconcile(now=timezone.now())
+    clock.agree()
+    reconciliation.reconcile(now=clock.now())
 
 
 def bury(*, owner: str, **_: object) -> None:
-    lanes.free_lanes_of(owner, now=timezone.now())
+    clock.agree()
+    lanes.free_lanes_of(owner, now=clock.now())
 
 
 def probe(*, model_id: int, **_: object) -> None:
+    clock.agree()
     probing.probe(model_id)
 
 
 def operate(*, operation_id: int, **_: object) -> None:
+    clock.agree()
     operations.carry_out(operation_id)

@@ -14,10 +14,9 @@ import msgspec
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from batches_app import lifecycle, queue, retrying
+from batches_app import clock, lifecycle, queue, retrying
 from batches_app.history import Stop
 from batches_app.models import Batch, BatchEvent, Operation
 from batches_app.models.operating import QUERY_LENGTH
@@ -131,7 +130,7 @@ def abort(operation: Operation, *, by: Mapping[str, str], now: datetime) -> bool
 
 
 def carry_out(operation_id: int) -> None:
-    operation = _claim(operation_id, now=timezone.now())
+    operation = _claim(operation_id, now=clock.now())
     if operation is None:
         return
     try:
@@ -171,7 +170,7 @@ def _cancel_targets(operation: Operation) -> None:
             _hand_over(operation)
             return
     with transaction.atomic():
-        _move(operation, state=State.DONE, finished_at=timezone.now(), lease_expires_at=None)
+        _move(operation, state=State.DONE, finished_at=clock.now(), lease_expires_at=None)
         _record(operation, "done", _counts(operation))
 
 
@@ -180,7 +179,7 @@ def _cancel(operation: Operation, batch: Batch) -> str:
     was = batch.status
     try:
         stop = Stop(BatchEvent.Kind.CANCELLED_BY_OPERATOR, operation.created_by, operation.reason)
-        lifecycle.cancel(batch, stop, now=timezone.now())
+        lifecycle.cancel(batch, stop, now=clock.now())
     except lifecycle.NotCancellable:
         return was
     if batch.status == was:
@@ -225,7 +224,7 @@ def _retry(operation: Operation) -> None:
             retrying.prepared(batch, operation.error_code, every_second=every_second) as prepared,
             transaction.atomic(),
         ):
-            now = timezone.now()
+            now = clock.now()
             result = prepared.create(now=now)
             lines = prepared.lines
             counts = {"total": lines, "position": lines, "changed": lines}
@@ -254,7 +253,7 @@ def _fail(operation: Operation, why: str) -> None:
     stumbled = Batch.objects.only("public_id").get(pk=operation.targets[at])
     with transaction.atomic():
         problems = [*operation.problems[: KEPT_PROBLEMS - 1], [stumbled.public_id, why]]
-        _move(operation, state=State.FAILED, finished_at=timezone.now(), lease_expires_at=None, problems=problems)
+        _move(operation, state=State.FAILED, finished_at=clock.now(), lease_expires_at=None, problems=problems)
         _record(operation, "failed", {"why": why})
 
 
@@ -276,7 +275,7 @@ def _claim(operation_id: int, *, now: datetime) -> Operation | None:
 
 
 def _renew(operation: Operation, **changes: Any) -> None:
-    lease = timezone.now() + timedelta(seconds=settings.STAGE_LEASE)
+    lease = clock.now() + timedelta(seconds=settings.STAGE_LEASE)
     _move(operation, lease_expires_at=lease, **changes)
 
 

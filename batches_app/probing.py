@@ -3,9 +3,8 @@
 from typing import NamedTuple
 
 from django.conf import settings
-from django.utils import timezone
 
-from batches_app import connecting, routing
+from batches_app import clock, connecting, routing
 from batches_app.connecting import KeyMissing
 from batches_app.models import ServedModel
 from batches_app.upstream.asking import ask_for_models
@@ -30,7 +29,7 @@ def probe(model_id: int) -> None:
     # An operator who asked again meanwhile, perhaps having mended something, wants another answer than this one.
     asked = ServedModel.objects.filter(pk=model_id, probe_asked_at=model.probe_asked_at)
     asked.update(
-        probed_at=timezone.now(),
+        probed_at=clock.now(),
         probe_succeeded=found.succeeded,
         probe_note=found.note[:500],
         probe_ms=found.milliseconds,

@@ -4,9 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from django.conf import settings
-from django.utils import timezone
 
-from batches_app import history, lanes, lifecycle
+from batches_app import clock, history, lanes, lifecycle
 from batches_app.checkpoints import BatchFacts
 from batches_app.lanes import HeldLane
 from batches_app.models import Batch, Shard
@@ -37,7 +36,7 @@ class RunningBatches:
         known = self._batches.get(shard.batch_id)
         if known is None:
             batch = Batch.objects.select_related("source", "price").get(pk=shard.batch_id)
-            lanes.note(history.CLAIMED, self._held, [batch.pk], now=timezone.now())
+            lanes.note(history.CLAIMED, self._held, [batch.pk], now=clock.now())
             known = self._batches[batch.pk] = _running(batch)
         return known
 
@@ -60,7 +59,7 @@ class RunningBatches:
             del self._batches[batch_id]
             lanes.free_shards(lanes.shards_of(self._held).filter(batch=batch_id))
             lifecycle.ring_if_ending(Batch.objects.get(pk=batch_id))
-        lanes.note(history.RELEASED, self._held, stopped, now=timezone.now())
+        lanes.note(history.RELEASED, self._held, stopped, now=clock.now())
 
 
 def _running(batch: Batch) -> RunningBatch:

@@ -3,9 +3,8 @@
 import logging
 
 from django.db import transaction
-from django.utils import timezone
 
-from batches_app import admission, lanes, lifecycle
+from batches_app import admission, clock, lanes, lifecycle
 from batches_app.inspection import Inspection, inspect
 from batches_app.models import Batch, ServedModel, Shard
 from batches_app.request_lines import Violation
@@ -22,14 +21,14 @@ class Superseded(Exception):
 
 
 def validate_next() -> None:
-    while (batch_id := lifecycle.next_to_validate(now=timezone.now())) is not None:
+    while (batch_id := lifecycle.next_to_validate(now=clock.now())) is not None:
         if validate(batch_id):
             return
 
 
 def validate(batch_id: int) -> bool:
     """False: it does not wait for that, or another job does it."""
-    batch = lifecycle.claim_stage(batch_id, {Status.VALIDATING}, now=timezone.now())
+    batch = lifecycle.claim_stage(batch_id, {Status.VALIDATING}, now=clock.now())
     if batch is None:
         return False
     try:
@@ -47,7 +46,7 @@ def _validate(batch: Batch) -> None:
     found = _inspect(batch)
     violations = found.violations or _begin(batch, found)
     if violations:
-        lifecycle.fail(batch, [violation.as_json() for violation in violations], now=timezone.now())
+        lifecycle.fail(batch, [violation.as_json() for violation in violations], now=clock.now())
 
 
 def _inspect(batch: Batch) -> Inspection:
@@ -62,7 +61,7 @@ def _inspect(batch: Batch) -> Inspection:
 
 
 def _renew(batch: Batch) -> None:
-    if not lifecycle.renew_stage(batch, now=timezone.now()):
+    if not lifecycle.renew_stage(batch, now=clock.now()):
         raise Superseded
 
 
@@ -72,7 +71,7 @@ def _begin(batch: Batch, found: Inspection) -> list[Violation]:
     model = ServedModel.objects.get(name=found.model_name)
     price = prices.current(model.name, at=batch.created_at)
     assert price is not None  # V6
-    needed, now = admission.need(found), timezone.now()
+    needed, now = admission.need(found), clock.now()
     try:
         with transaction.atomic():
             admission.check_enqueued(batch.account, model.name, needed)
