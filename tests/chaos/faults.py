@@ -75,6 +75,12 @@ def one_of(ground: Ground, processes: list[psutil.Process]) -> list[psutil.Proce
     return [ground.chance.choice(processes)] if processes else []
 
 
+def busy(ground: Ground) -> list[psutil.Process]:
+    """Lane workers that hold a lane; where none does, any."""
+    workers = ground.stack.lane_workers()
+    return [worker for worker in workers if children(worker)] or workers
+
+
 # Processes
 
 
@@ -88,14 +94,14 @@ def lane_horse(ground: Ground) -> Iterator[None]:
 @fault("kill -9 of a lane worker without its work-horse", kills=True)
 def lane_parent(ground: Ground) -> Iterator[None]:
     with ground.processes:
-        kill(*one_of(ground, ground.stack.lane_workers()))
+        kill(*one_of(ground, busy(ground)))
     yield
 
 
 @fault("kill -9 of a lane worker with its work-horse", kills=True)
 def lane_worker(ground: Ground) -> Iterator[None]:
     with ground.processes:
-        for worker in one_of(ground, ground.stack.lane_workers()):
+        for worker in one_of(ground, busy(ground)):
             kill(worker, *worker.children())
     yield
 
@@ -180,13 +186,16 @@ def _faketime() -> str:
     return next(map(str, Path("/usr/lib").glob(FAKETIME)), "")
 
 
-@fault("a worker whose clock is an hour off", (4.0, 8.0), is_possible=lambda: bool(_faketime()))
+@fault(
+    "a worker whose clock is an hour off, then kill -9", (4.0, 8.0), kills=True, is_possible=lambda: bool(_faketime())
+)
 def clock(ground: Ground) -> Iterator[None]:
     wrong = {"LD_PRELOAD": _faketime(), "FAKETIME": ground.chance.choice(["+1h", "-1h"]), "DONT_FAKE_MONOTONIC": "1"}
     command = [sys.executable, "manage.py", "rqworker", "--verbosity", "0", "lanes", "control"]
     with subprocess.Popen(command, cwd=ROOT, env=ground.stack.environment | wrong, stderr=subprocess.DEVNULL) as worker:
         yield
-        worker.terminate()
+        kill(*children(psutil.Process(worker.pid)))
+        worker.kill()
 
 
 # Redis

@@ -21,7 +21,9 @@ from tests.stack import Stack, children, runs
 
 MODEL = "m"
 CONCURRENCY = 64
+LANES = 2  # of the model, so that they meet over its batches
 WORKERS = 3
+PERMITS = str(CONCURRENCY // LANES)
 # Shorter than in life, where an upstream that is silent for five minutes may still be at work.
 PATIENCE = {"UPSTREAM_SILENCE_TIMEOUT": "5", "UPSTREAM_TOTAL_TIMEOUT": "12", "CANCEL_GRACE": "2"}
 
@@ -70,7 +72,7 @@ class Ground:
         self.folder, self.postgres, self.redis, self.upstream = folder, postgres, redis, upstream
         self.database = postgres.url
         servers = {"DATABASE_URL": self.database, "REDIS_URL": redis.url}
-        self.stack = Stack(folder, workers=WORKERS, LOG_LEVEL="WARNING", **servers, **PATIENCE)
+        self.stack = Stack(folder, workers=WORKERS, LOG_LEVEL="WARNING", LANE_PERMITS=PERMITS, **servers, **PATIENCE)
         self.blobs = folder / "blobs"
         self.chance = chance
         # Of these two sorts one fault at a time: two would undo each other.

@@ -23,8 +23,11 @@ from django.utils import timezone
 from batches_app.models import Batch, Checkpoint, Lane, Operation, Shard
 from billing_app.models import Hold, Reservation
 from files_app import retention
-from files_app.models import FileHold, StoredFile
+from billing_app import quotas
+from files_app.models import FileHold, MultipartUpload, StoredFile
 later = timezone.now() + timedelta(hours=2)
+quotas.give_back_expired(later)
+retention.expire_due(later)
 retention.remove_unheld(10_000)
 retention.sweep_orphans(later)
 root = Path(settings.DATA_DIR) / "blobs"
@@ -38,7 +41,10 @@ print(json.dumps({
     "lanes that are held": Lane.objects.exclude(lease_expires_at=None).filter(shards__state="running").count(),
     "files that are held": FileHold.objects.count(),
     "credit that is held": Hold.objects.filter(released_at=None).count(),
-    "room that is reserved": Reservation.objects.filter(expires_at__gt=later).count(),
+    "room that is reserved": Reservation.objects.count(),
+    "uploads under way": MultipartUpload.objects.filter(status="pending").count(),
+    "operations under way": Operation.objects.filter(state="running").count(),
+    "bytes of unfinished uploads": sum(1 for path in Path(settings.FILE_UPLOAD_TEMP_DIR).iterdir() if path.is_file()),
 }))
 """
 
@@ -78,3 +84,7 @@ def _of_batch(tenant: Tenant, owed: Owed) -> Iterator[str]:
     output = result_lines(tenant.client, batch.output_file_id)
     errors = result_lines(tenant.client, batch.error_file_id)
     yield from stack.broken(batch, owed.custom_ids, output, errors)
+    if strange := [
+        line["custom_id"] for line in output if line["response"]["body"]["id"] != f"fake-{line['custom_id']}"
+    ]:
+        yield f"{owed.id}: {len(strange)} answers are those of other lines"

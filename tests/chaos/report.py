@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from statistics import median
 
 from tests.chaos.faults import Fault
-from tests.chaos.ground import CONCURRENCY
+from tests.chaos.ground import CONCURRENCY, LANES
 from tests.chaos.tenants import Answers
 
-WINDOW = 256  # results between two flushes, at most
+WINDOW = 256  # results between two flushes of a lane, at most
+LONGEST, MEDIAN = 60.0, 15.0  # seconds that a recovery takes at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,24 @@ class Report:
     @property
     def allowed_twice(self) -> int:
         kills = sum(struck.fault.kills for struck in self.struck)
-        return kills * (WINDOW + CONCURRENCY)
+        return kills * (LANES * WINDOW + CONCURRENCY)
+
+    @property
+    def missed(self) -> list[str]:
+        """Each in a sentence."""
+        return list(self._missed())
+
+    def _missed(self) -> Iterator[str]:
+        known = [seconds for seconds in self.recoveries if seconds is not None]
+        if len(known) < len(self.recoveries):
+            yield f"{len(self.recoveries) - len(known)} faults were not recovered from"
+        if known and (max(known) > LONGEST or median(known) > MEDIAN):
+            yield f"a recovery took longer than {LONGEST:.0f} s, or the median than {MEDIAN:.0f} s"
+        if self.sent_twice > self.allowed_twice:
+            yield f"{self.sent_twice} requests were sent again, and {self.allowed_twice} at most were to be"
+        if self.answers.wrong:
+            yield f"{len(self.answers.wrong)} answers of the API were errors of its own"
+        yield from (f"a fault failed itself: {s.fault.name}: {s.failure}" for s in self.struck if s.failure)
 
     def text(self) -> str:
         return "\n".join(self._lines())
@@ -54,7 +72,6 @@ class Report:
             slowest = max((seconds or 0 for seconds in self._of(name)), default=0.0)
             yield f"  {count:4d}  {name} (slowest recovery {slowest:.1f} s)"
         yield from (f"  left out here: {name}" for name in self.left_out)
-        yield from (f"  a fault failed itself: {s.fault.name}: {s.failure}" for s in self.struck if s.failure)
         twice = f"{self.sent_twice} sent again though answered (at most {self.allowed_twice})"
         yield f"{self.batches} batches, {self.lines:,} requests; {twice}"
         if known:
@@ -62,6 +79,7 @@ class Report:
         yield f"API answers: {dict(sorted(self.answers.counts.items()))}"
         yield from (f"  wrong: {count} x {what}" for what, count in Counter(self.answers.wrong).most_common(20))
         yield from (f"  given up by the SDK: {n} x {what}" for what, n in Counter(self.given_up).most_common(10))
+        yield from (f"MISSED: {what}" for what in self.missed)
         yield from (f"BROKEN: {what}" for what in self.broken)
         yield "Nothing is broken." if not self.broken else f"{len(self.broken)} things are broken."
 

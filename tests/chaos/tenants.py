@@ -19,6 +19,7 @@ from tests.stack import CHAT, TERMINAL, request_line
 ACCOUNTS = 20
 SIZES = {"small": (1, 20), "middling": (50, 400), "large": (800, 2500)}
 MIX = ["small", "middling", "small", "small", "large", "middling", "small", "middling", "small", "small"]
+PAYS = [("--prepaid",), ()]
 OPEN = 3  # batches of a tenant at the same time
 RETRIES = 12  # of the SDK, of 0.5 to 8 s each
 
@@ -49,7 +50,10 @@ class Answers:
 
 class Tenant:
     def __init__(self, ground: Ground, number: int, seed: int, answers: Answers, stopped: Event) -> None:
-        account = ground.stack.manage("create_account", f"tenant-{number}")
+        pays = PAYS[number % len(PAYS)]
+        account = ground.stack.manage("create_account", f"tenant-{number}", *pays)
+        if "--prepaid" in pays:
+            ground.stack.manage("credit", f"tenant-{number}", "1000000", "--reason", "before the storm")
         http = openai.DefaultHttpxClient(event_hooks={"response": [answers.note]}, trust_env=False)
         self.client = OpenAI(
             base_url=ground.stack.base_url, api_key=account["key"], max_retries=RETRIES, http_client=http, timeout=30
