@@ -49,6 +49,12 @@ def by(request: HttpRequest) -> dict[str, str]:
     return {"actor": request.user.get_username(), "address": client_address.of(request)}
 
 
+def record_export(request: HttpRequest, what: str) -> None:
+    """Of a list that leaves the console as a file."""
+    address = request.get_full_path()
+    record(**by(request), action="list.exported", target=what, changes={"address": (None, address[:500])})
+
+
 def from_shell(command: str) -> str:
     """The actor of `record`, for what a command does."""
     try:

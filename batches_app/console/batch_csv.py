@@ -12,6 +12,7 @@ from batches_app.console.batch_filters import InvalidFilters, filtered
 from batches_app.console.batch_rows import Row, columns, told
 from batches_app.console.batch_view import NEWEST, SORTS
 from batches_app.models import Batch
+from billing_app import audit
 from billing_app.pricing import plain
 from config.console import csv, keyset
 from config.console.access import page
@@ -26,6 +27,7 @@ def batches_csv(request: HttpRequest) -> HttpResponseBase:
         batches = filtered(request.GET)
     except InvalidFilters as error:
         return HttpResponse(str(error), status=400, content_type="text/plain; charset=utf-8")
+    audit.record_export(request, "batches")
     now = timezone.localtime()
     # Taken along: while the rows are written, the middleware that knows the viewer's zone is done.
     zone = timezone.get_current_timezone()

@@ -35,7 +35,17 @@ from batches_app.models import Batch
 from batches_app.models.routing import TEST_ENDPOINT, UPSTREAM_ENDPOINTS
 from batches_app.states import TERMINAL, Status
 from billing_app.models import Account
-from config.console.filtering import Chip, FilterForm, Moment, MomentField, first_page, part_of, problems_of, without
+from config.console.filtering import (
+    Chip,
+    FilterForm,
+    Moment,
+    MomentField,
+    chip_label,
+    first_page,
+    part_of,
+    problems_of,
+    without,
+)
 
 _ATTENTION: dict[str, Promise | str] = {
     Kind.LATE: _("Late: will miss the deadline at this speed"),
@@ -182,7 +192,7 @@ def _chips(filters: BatchFilters) -> Iterator[Chip]:
         if name == SEVERAL:
             yield from _status_chips(filters.data, label, value)
         elif value not in (None, ""):
-            yield Chip(label, _words(filters, name), without(filters.data, name))
+            yield Chip(chip_label(name, label, value), _words(filters, name), without(filters.data, name))
 
 
 def _status_chips(data: QueryDict, label: Any, statuses: list[str]) -> Iterator[Chip]:

@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from billing_app.audit import record_export
 from billing_app.console.trail_filters import ORDER, TrailFilters, chips
 from billing_app.models import AuditEntry
 from config.console import csv, keyset
@@ -102,6 +103,7 @@ def audit_csv(request: HttpRequest) -> HttpResponseBase:
         return HttpResponse("\n".join(problems), status=400, content_type="text/plain; charset=utf-8")
     # Taken along: while the rows are written, the middleware that knows the viewer's zone is done.
     zone = timezone.get_current_timezone()
+    record_export(request, "audit log")
     header = [f"when ({zone})", "who", "from where", "what", "on what", "account", "from → to", "why"]
     name = f"audit log {timezone.localtime():%Y-%m-%d %H%M}.csv"
     return csv.stream(name, header, _rows(filters.chosen(now=timezone.now()), zone))

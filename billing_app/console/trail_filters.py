@@ -17,7 +17,16 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from billing_app.models import AuditEntry
-from config.console.filtering import PAGING, Chip, MomentField, PagedFilters, moment_of, part_of, without
+from config.console.filtering import (
+    PAGING,
+    Chip,
+    MomentField,
+    PagedFilters,
+    chip_label,
+    moment_of,
+    part_of,
+    without,
+)
 from config.console.keyset import Sort
 
 ORDER = Sort("created_at", descending=True)
@@ -30,12 +39,14 @@ NOUNS: dict[str, Promise | str] = {
     "adjustment": _("Corrections of balances"),
     "credit": _("Credit"),
     "file": _("Files"),
+    "list": _("Lists that were exported"),
     "model": _("Models"),
     "operation": _("Operations"),
     "operator": _("Operators"),
     "price": _("Prices"),
     "group": _("Roles"),
     "rq": _("Queues"),
+    "statement": _("Statements"),
 }
 
 
@@ -72,7 +83,11 @@ class TrailFilters(PagedFilters):
 
 def chips(filters: TrailFilters) -> list[Chip]:
     return [
-        Chip(filters[name].label, NOUNS.get(value, value) if name == "what" else value, without(filters.data, name))
+        Chip(
+            chip_label(name, filters[name].label, value),
+            NOUNS.get(value, value) if name == "what" else value,
+            without(filters.data, name),
+        )
         for name, value in filters.data.items()
         if value and name not in PAGING
     ]

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import timezone
 
-from billing_app import daily, totals
+from billing_app import audit, daily, totals
 from billing_app.console.usage_filters import PERMISSION, UsageFilters
 from billing_app.pricing import Bill, plain
 from config.console import csv
@@ -28,6 +28,7 @@ def usage_csv(request: HttpRequest) -> HttpResponseBase:
     filters = Filters(request.GET, today=daily.day_of(timezone.now()))
     if problems := problems_of(filters):
         return HttpResponse("\n".join(problems), status=400, content_type="text/plain; charset=utf-8")
+    audit.record_export(request, "usage")
     by, period = filters.cleaned_data["by"], filters.period
     words = ("usage", *(["by", by] if by else []), str(period.first), "to", str(period.last))
     return csv.stream(f"{' '.join(words)}.csv", _header(by), _rows(filters))

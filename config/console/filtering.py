@@ -111,8 +111,17 @@ def without(params: Any, name: str, left: Iterable[str] = ()) -> str:
 def part_of(column: str, text: str) -> Q:
     """Texts in which this one occurs. The index of trigrams has no use for less than three letters in a row: those are
     looked for at the beginning only."""
-    part = re.search(r"[^\W_]{3}", text)
-    return Q(**{f"{column}__icontains" if part else f"{column}__istartswith": text})
+    return Q(**{f"{column}__icontains" if _is_long_enough(text) else f"{column}__istartswith": text})
+
+
+def chip_label(name: str, label: Any, value: object) -> Promise | str:
+    """As the field has it; a search that is one of beginnings alone says so."""
+    is_short = name == "q" and not _is_long_enough(str(value))
+    return _("Search at the beginning (elsewhere: with three letters)") if is_short else label
+
+
+def _is_long_enough(text: str) -> bool:
+    return bool(re.search(r"[^\W_]{3}", text))
 
 
 def moment_of(given: Moment, now: datetime) -> datetime:

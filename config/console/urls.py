@@ -1,10 +1,7 @@
-from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from config.console.views import Login, preferences
+from config.console.views import preferences
 
 urlpatterns = [
-    path("login", Login.as_view(), name="login"),
-    path("logout", LogoutView.as_view(), name="logout"),
     path("preferences", preferences, name="preferences"),
 ]

@@ -17,7 +17,16 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from billing_app.console.fields import AccountField
-from config.console.filtering import PAGING, Chip, MomentField, PagedFilters, moment_of, part_of, without
+from config.console.filtering import (
+    PAGING,
+    Chip,
+    MomentField,
+    PagedFilters,
+    chip_label,
+    moment_of,
+    part_of,
+    without,
+)
 from config.console.keyset import Sort
 from files_app.models import StoredFile
 
@@ -65,7 +74,7 @@ class FileFilters(PagedFilters):
 def chips(filters: FileFilters) -> list[Chip]:
     words = PURPOSES | STATES
     return [
-        Chip(filters[name].label, words.get(value, value), without(filters.data, name))
+        Chip(chip_label(name, filters[name].label, value), words.get(value, value), without(filters.data, name))
         for name, value in filters.data.items()
         if value and name not in PAGING
     ]

@@ -8,7 +8,7 @@ import pytest
 from django.http import QueryDict
 from django.utils import timezone
 
-from batches_app.console.batch_filters import InvalidFilters, filtered
+from batches_app.console.batch_filters import BatchFilters, InvalidFilters, chips, filtered
 from batches_app.models import Batch
 from batches_app.states import TERMINAL, Status
 from tests.tenants import Tenant
@@ -176,6 +176,9 @@ def test_a_batch_by_part_of_its_name(acme: Tenant, text: str, hits: bool) -> Non
 def test_less_than_three_letters_are_looked_for_at_the_beginning(acme: Tenant, text: str, hits: bool) -> None:
     wanted = acme.has_batch(name="nightly--")
     assert found(f"q={text}") == ([wanted] if hits else [])
+    filters = BatchFilters(QueryDict(f"q={text}"), now=timezone.now())
+    assert filters.is_valid()
+    assert "at the beginning" in str(chips(filters)[0].label)
 
 
 @pytest.mark.parametrize("text", ["%25", "_", "100%25", "a_b", "\\", "'; DROP TABLE x", "%F0%9F%98%80"])

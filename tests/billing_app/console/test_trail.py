@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -178,6 +178,26 @@ def test_every_kind_of_thing_that_is_acted_on_can_be_chosen() -> None:
     found = {noun for path in sources for pattern in patterns for noun in re.findall(pattern, path.read_text())}
     assert {"batch", "account", "operator"} < found
     assert found <= {*NOUNS}
+
+
+def test_who_signs_in_and_out_and_what_leaves_as_a_file_is_there() -> None:
+    client, user = Client(), User.objects.create_user("olga", password="a long one", is_staff=True)
+    user.groups.add(Group.objects.get(name="administrator"))
+    client.post("/console/login", {"username": "olga", "password": "wrong"})
+    client.post("/console/login", {"username": "olga", "password": "a long one"})
+    for address in (f"{AUDIT}.csv?actor=olga", "/console/batches.csv", "/console/usage.csv"):
+        assert client.get(address).status_code == 200
+    client.post("/console/logout")
+    client.post("/console/logout")
+    told = AuditEntry.objects.order_by("id").values_list("actor", "action", "target")
+    assert list(told) == [
+        ("olga", "operator.signed_in", f"User {user.pk}: olga"),
+        ("olga", "list.exported", "audit log"),
+        ("olga", "list.exported", "batches"),
+        ("olga", "list.exported", "usage"),
+        ("olga", "operator.signed_out", f"User {user.pk}: olga"),
+    ]
+    assert AuditEntry.objects.get(target="audit log").changes == {"address": [None, f"{AUDIT}.csv?actor=olga"]}
 
 
 # Pages
