@@ -3,7 +3,15 @@
   "use strict";
 
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-  const announce = (text) => { document.getElementById("announce").textContent = text; };
+  const said = document.getElementById("announce");
+  const announce = (text) => { said.textContent = text; };
+  let hiding = 0;
+  function show(text) {
+    announce(text);
+    said.className = "toast";
+    clearTimeout(hiding);
+    hiding = setTimeout(() => { said.className = "visually-hidden"; }, 6000);
+  }
 
   /* The viewer's time zone, for the server to write times in */
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
@@ -12,28 +20,58 @@
   }
 
   /* Live: <div id data-live="/address">: asked every 2 s, less often while nothing changes, up to 15 s; the answer says
-     by data-live whether it goes on. It waits while the tab is hidden, somebody types, or rows are selected. */
+     by data-live whether it goes on. It waits while the tab is hidden, or somebody does what it would disturb. */
   const FIRST = 2000, LAST = 15000, GROWTH = 1.5;
   const typing = () => document.activeElement?.matches("main input:not([type=checkbox]), main select, main textarea");
-  const busy = (part) => document.hidden || typing() || part.querySelector("input[data-row]:checked, details[open]")
-    || document.querySelector("dialog[open]") || !getSelection().isCollapsed;
+  const engaged = (part) => typing() || document.querySelector("dialog[open]") || isMarked(part)
+    || part.querySelector("input[data-row]:checked, details[open]:is(.menu, :has(form))");
+  const busy = (part) => document.hidden || engaged(part);
 
-  /* What a part says, but for how long ago: that changes by itself */
+  /* Text is selected in it; an id alone may stay so, for it does not change */
+  function isMarked(part) {
+    const selection = getSelection();
+    if (selection.isCollapsed) return false;
+    const within = selection.getRangeAt(0).commonAncestorContainer;
+    return part.contains(within) && !within.parentElement.closest(".id");
+  }
+
+  /* What a part says, but for how long ago and whether it is live: that changes by itself */
   function facts(part) {
     const copy = part.cloneNode(true);
-    all("time", copy).forEach((time) => time.remove());
+    all("time, .live-mark", copy).forEach((element) => element.remove());
     return copy.innerHTML;
   }
   /* What was shown or marked here is not in the server's answer */
   if (window.Idiomorph) {
     Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, element) =>
-      !(name === "hidden" && element.matches("[data-copy], [data-shortcuts], [data-js]")) && name !== "data-watched";
+      !(name === "hidden" && element.matches("[data-copy], [data-shortcuts], [data-js]"))
+      && !(name === "open" && element.matches("details")) && name !== "data-watched";
   }
+
+  /* Whether a part is live is said by its own mark, or by the page's where it has none */
+  const lives = {};
+  const pageMark = document.getElementById("live-mark");
+  function tell(id) {
+    const part = document.getElementById(id), live = lives[id];
+    if (!part) return;
+    const mark = part.querySelector(".live-mark") || pageMark;
+    const state = live.failed ? "stale" : engaged(part) ? "held" : "live";
+    const words = { ...pageMark.dataset, live: mark.dataset.words ??= mark.textContent };
+    const text = words[state].replace("{time}", live.since.toTimeString().slice(0, 8));
+    pageMark.hidden = mark !== pageMark || !part.dataset.live;
+    mark.className = `live-mark is-${state}`;
+    mark.title = state === "held" ? words.why : "";
+    if (mark.textContent !== text) mark.textContent = text;
+    if (live.failed !== live.toldFailed) announce(text);
+    live.toldFailed = live.failed;
+  }
+  const tellAll = () => Object.keys(lives).forEach(tell);
 
   function watch(part) {
     if (part.dataset.watched) return;
     part.dataset.watched = "yes";
     const id = part.id;
+    const live = lives[id] = { since: new Date(), failed: false, toldFailed: false };
     let wait = FIRST, timer = 0;
     const plan = () => { clearTimeout(timer); timer = setTimeout(ask, wait); };
     const ask = async () => {
@@ -44,11 +82,12 @@
       try {
         await htmx.ajax("GET", here.dataset.live, { target: here, swap: "morph:outerHTML" });
       } catch {
-        wait = LAST;
+        live.failed = true;
       }
       const after = document.getElementById(id);
       if (!after) return;
-      wait = facts(after) === before ? Math.min(LAST, wait * GROWTH) : FIRST;
+      if (live.failed) wait = LAST;
+      else wait = facts(after) === before ? Math.min(LAST, wait * GROWTH) : FIRST;
       after.dataset.watched = "yes";
       equip(after);
       plan();
@@ -63,12 +102,18 @@
     all("[data-live]").forEach(watch);
     count();
     mark();
+    tellAll();
   }
 
   document.addEventListener("click", async (event) => {
     const copy = event.target.closest("[data-copy]");
     if (copy) {
-      try { await navigator.clipboard.writeText(copy.dataset.copy); } catch { return select(copy.previousElementSibling); }
+      try {
+        await navigator.clipboard.writeText(copy.dataset.copy);
+      } catch {  // by http:// there is no clipboard
+        select(copy.previousElementSibling);
+        return show(said.dataset.byHand);
+      }
       copy.classList.add("is-copied");
       announce(copy.getAttribute("aria-label"));
       setTimeout(() => copy.classList.remove("is-copied"), 1200);
@@ -129,10 +174,19 @@
     keys[event.key]();
   });
 
-  /* Who began to select or to type while the answer was on its way is not to lose it */
-  document.addEventListener("htmx:beforeSwap", (event) => {
-    if (event.detail.target.dataset.live && busy(event.detail.target)) event.detail.shouldSwap = false;
+  /* What is no such part, as a form to sign in, is not let in. Who began to select or to type while the answer was on
+     its way is not to lose it. */
+  document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+    const live = lives[detail.target.id];
+    if (!live) return;
+    live.failed = !detail.shouldSwap || !detail.serverResponse.includes(`id="${detail.target.id}"`);
+    detail.shouldSwap = !live.failed && !busy(detail.target);
+    if (detail.shouldSwap) live.since = new Date();
   });
   document.addEventListener("htmx:afterSwap", (event) => equip(event.target));
+  // Afterwards: while the focus moves it is nowhere, and a box that ticks others has not done so yet.
+  for (const name of ["change", "focusin", "focusout", "selectionchange", "toggle"]) {
+    document.addEventListener(name, () => setTimeout(tellAll), true);
+  }
   equip(document);
 })();
