@@ -82,6 +82,18 @@ class UnderWay:
 # Which batches
 
 
+def running() -> QuerySet[Batch]:
+    """A lane has lines of them in hand."""
+    held = Shard.objects.filter(batch=OuterRef("pk"), state=Shard.State.RUNNING)
+    return Batch.objects.filter(Exists(held), status=Status.IN_PROGRESS)
+
+
+def waiting() -> QuerySet[Batch]:
+    """For a turn, or to be validated."""
+    held = Shard.objects.filter(batch=OuterRef("pk"), state=Shard.State.RUNNING)
+    return Batch.objects.filter(~Exists(held), status__in=[Status.IN_PROGRESS, Status.VALIDATING])
+
+
 def failed_lately(now: datetime) -> QuerySet[Batch]:
     return Batch.objects.filter(status=Status.FAILED, failed_at__gte=now - LATELY)
 

@@ -169,6 +169,7 @@ def lists() -> Iterator[dict[str, str]]:
     yield from ({"status": status} for status in ("under_way", *map(str, Status)))
     yield from ({"account": account}, {"account": account, "status": "failed"}, {"model": "bge-m3"})
     yield from ({"endpoint": "/v1/embeddings"}, {"has_errors": "yes"}, {"has_errors": "no"}, {"created_from": "24h"})
+    yield from ({"work": "running"}, {"work": "waiting"})
     yield from ({"created_to": "30d"}, {"status": "under_way", "deadline_before": "1h"}, {"deadline_after": "2d"})
     yield from ({"q": text} for text in (batch.public_id, batch.public_id[:14], batch.name, batch.input_file_id))
     yield from ({"q": text} for text in ("summaries", "商品描述", "zz", "nothing like it"))

@@ -8,6 +8,7 @@
     has_errors       yes: with failed requests; no: without
     attention        late, stuck, failed, many_errors: what the overview says needs attention
     q                a batch's id or its beginning, the id of one of its files, or part of its name
+    work             running: a lane works on it now; waiting: for its turn, or to be validated
     custom_id        of a request within; a search that batch_list carries out, not a filter
 
 Whatever else the address has, a wrong value or a name that is not here, is an error that is shown: a list that looks
@@ -112,6 +113,12 @@ class BatchFilters(django_filters.FilterSet):  # type: ignore[misc]
         empty_label=_("Any"),
         method="needing_attention",
     )
+    work = django_filters.ChoiceFilter(
+        label=_("At work"),
+        choices=[("running", _("Running now")), ("waiting", _("Waiting"))],
+        empty_label=_("Any"),
+        method="at_work",
+    )
     custom_id = django_filters.CharFilter(label="custom_id", max_length=1000, strip=False, method="beside")
 
     class Meta:
@@ -158,6 +165,9 @@ class BatchFilters(django_filters.FilterSet):  # type: ignore[misc]
 
     def needing_attention(self, batches: QuerySet[Batch], name: str, kind: str) -> QuerySet[Batch]:
         return batches.filter(pk__in=attention.LISTS[kind](self._now).values("pk"))
+
+    def at_work(self, batches: QuerySet[Batch], name: str, value: str) -> QuerySet[Batch]:
+        return batches & (attention.running() if value == "running" else attention.waiting())
 
     def beside(self, batches: QuerySet[Batch], name: str, value: str) -> QuerySet[Batch]:
         return batches

@@ -9,8 +9,10 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from batches_app.console.batch_filters import BatchFilters, InvalidFilters, chips, filtered
-from batches_app.models import Batch
+from batches_app.models import Batch, Shard
 from batches_app.states import TERMINAL, Status
+from tests.factories import BatchFactory, ShardFactory
+from tests.operators import signed_in
 from tests.tenants import Tenant
 
 pytestmark = pytest.mark.django_db
@@ -195,6 +197,17 @@ def test_filters_go_together(acme: Tenant) -> None:
     Tenant("other").has_batch(name="nightly", status=Status.COMPLETED, failed=2, total=9, model_name="m")
     query = "q=nightly&status=completed&has_errors=yes&account=acme&model=m&created_from=1h&deadline_after=1h"
     assert found(query) == [wanted]
+
+
+def test_running_and_waiting_are_what_the_overview_counts() -> None:
+    running, waiting = ShardFactory(state=Shard.State.RUNNING).batch, ShardFactory().batch
+    ShardFactory(batch=running, first_line=300)
+    unchecked = BatchFactory(status=Status.VALIDATING)
+    ShardFactory(state=Shard.State.RUNNING, batch__status=Status.CANCELLING)
+    assert found("work=running") == [running]
+    assert {*found("work=waiting")} == {waiting, unchecked}
+    page = signed_in().get("/console/").context["under_way"]
+    assert (page.running, page.waiting) == (1, 2)
 
 
 # What is no filter
