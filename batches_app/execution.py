@@ -18,7 +18,7 @@ from django.utils import timezone
 from batches_app import clock, connecting, lanes, poison, results
 from batches_app.backlog import Backlog, Item
 from batches_app.checkpoints import LineResult
-from batches_app.flushing import Flusher
+from batches_app.flushing import Abandoned, Flusher
 from batches_app.intake import Intake
 from batches_app.judging import consider
 from batches_app.lanes import HeldLane, LeaseLost, Report
@@ -48,7 +48,10 @@ def run_lane(lane_id: int) -> None:
     run = LaneRun(held, model, permits, transport)
     try:
         with _drain_on_sigterm(run):
-            run.work()
+            try:
+                run.work()
+            except Abandoned:
+                log.error("Lane %s ends without its last results: they could not be committed.", held.id)
         lanes.release(held, run.batch_ids, now=clock.now())
     except LeaseLost:
         log.warning("Lane %s was taken for dead; what it had in hand is void.", held.id)
@@ -77,7 +80,7 @@ class LaneRun:
         self._transport = transport
         self._pacer = Pacer(permits)
         self._backlog = Backlog()
-        self._flusher = Flusher(held)
+        self._flusher = Flusher(held, lambda: self.draining or self._is_orphaned)
         self._tally = Tally(clock.now())
         self._batches = RunningBatches(held)
         self._intake = Intake(held, self._backlog, self._flusher, self._batches)
@@ -90,6 +93,10 @@ class LaneRun:
     def batch_ids(self) -> list[int]:
         """The batches that it has in hand."""
         return self._batches.ids
+
+    @property
+    def _is_orphaned(self) -> bool:
+        return os.getppid() != self._parent
 
     @property
     def _sends_nothing(self) -> bool:
@@ -258,8 +265,7 @@ class LaneRun:
             self._pacer.probe_now(now)
         self._is_paused = lane.model.paused_at is not None
         changed = _upstream_of(lane.model) != _upstream_of(self._model)
-        orphaned = os.getppid() != self._parent
-        self.draining = self.draining or changed or orphaned or not lane.permits
+        self.draining = self.draining or changed or self._is_orphaned or not lane.permits
         if now >= self._turn_ends:
             self._turn_ends = now + settings.LANE_TURN
             waited_for = poison.suspects_wait(self._model.pk) or lanes.others_wait(self._model.pk)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 
 from django.conf import settings
 from django.db import close_old_connections
@@ -15,11 +16,18 @@ from config.outages import DATABASE_AWAY
 log = logging.getLogger(__name__)
 
 PATIENCE = 2.0  # seconds between two tries
+LAST_PATIENCE = 15.0  # seconds, once the lane is to end
+
+
+class Abandoned(Exception):
+    """The lane is to end, and cannot commit what it has: its lines are sent again by whoever can."""
 
 
 class Flusher:
-    def __init__(self, held: HeldLane) -> None:
-        self._held = held
+    """`is_to_end`: whether the lane has been told to, or has lost the worker that would end it."""
+
+    def __init__(self, held: HeldLane, is_to_end: Callable[[], bool]) -> None:
+        self._held, self._is_to_end = held, is_to_end
         self._windows: dict[int, Window] = {}
         self._done: dict[int, int] = {}  # shard: batch
         self._results = 0
@@ -57,15 +65,20 @@ class Flusher:
     def flush(self, report: Report) -> frozenset[int]:
         """Commits what there is and renews the lease; returns the batches that take no more results.
 
-        A database or a disk that is away is waited for: results that were paid for are not thrown away. Raises
-        LeaseLost.
+        A database or a disk that is away is waited for: results that were paid for are not thrown away, unless nothing
+        else can be done. Raises LeaseLost, Abandoned.
         """
+        patience = LAST_PATIENCE
         while True:
             try:
                 refused = self._commit(report)
                 break
             except (*DATABASE_AWAY, OSError) as error:
                 log.warning("Lane %s cannot commit its results, and waits: %s", self._held.id, error)
+                if self._is_to_end():
+                    patience -= PATIENCE
+                    if patience < 0:
+                        raise Abandoned from error
                 self._keep_lease(report)
                 time.sleep(PATIENCE)
         self._windows, self._done, self._results, self._bytes = {}, {}, 0, 0

@@ -1,6 +1,8 @@
 """One lane's run against a scripted upstream: what operators may do to it, and what they see of it."""
 
 import errno
+import os
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -164,6 +166,33 @@ def test_a_storage_or_database_that_is_away_is_waited_for(
     assert sorted(upstream.sent) == [1, 2, 3, 4, 5, 6]
     assert len(tries) >= 2
     assert set(Shard.objects.values_list("state", "losses")) == {(Shard.State.DONE, 0)}
+
+
+def test_a_lane_that_cannot_commit_and_is_to_end_leaves_its_lines_to_others(
+    lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be this machine alone whose disk fails. Nobody's line is to blame."""
+    monkeypatch.setattr(flushing, "PATIENCE", 0.01)
+    monkeypatch.setattr(flushing, "LAST_PATIENCE", 0.03)
+    monkeypatch.setattr(flushing, "close_old_connections", lambda: None)  # the test's transaction is in it
+    tries: list[int] = []
+
+    def full(folder: str, content: bytes) -> str:
+        tries.append(1)
+        if len(tries) == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise OSError(errno.EIO, "the disk is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(blobs, "write", full)
+        _run(lane, Upstream(), monkeypatch)
+    assert 9 < len(tries) < 14
+    lane.refresh_from_db()
+    assert lane.lease_expires_at is None
+    assert set(Shard.objects.values_list("state", "losses")) == {(Shard.State.WAITING, 0)}
+    upstream = Upstream()
+    _run(lane, upstream, monkeypatch)
+    assert sorted(upstream.sent) == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_run_is_noted_once_for_each_batch(lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
