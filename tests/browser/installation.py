@@ -67,3 +67,14 @@ def running(folder: Path, *, batches: int, workers: int = 2, change: str = PAUSE
         stack.serve(upstream.url, MODEL)
         with stack:
             yield Installation(stack, upstream, said.rsplit(": ", 1)[1].strip())
+
+
+@contextmanager
+def new(folder: Path) -> Iterator[Installation]:
+    """Where nothing has happened yet."""
+    folder.mkdir()
+    stack = Stack(folder)
+    stack.run("migrate")
+    password = stack.shell("from batches_app.seeding.cast import create_operators; print(create_operators())")
+    with FakeUpstream() as upstream, stack:
+        yield Installation(stack, upstream, password)

@@ -1,4 +1,4 @@
-"""Pictures of every page, on a desk and on a phone, light and dark: `make screenshots`.
+"""Pictures of every page and its states, on a desk and on a phone, light and dark: `make screenshots`.
 
 python -m tests.browser.screenshots [--language zh-CN] [--only NAME]… [FOLDER]
 """
@@ -6,19 +6,18 @@ python -m tests.browser.screenshots [--language zh-CN] [--only NAME]… [FOLDER]
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from tests.browser.installation import Installation, running
-from tests.browser.places import PUBLIC, addresses
-from tests.browser.visitor import Visitor, launch, program
+from tests.browser.installation import Installation, new, running
+from tests.browser.places import FIRST_PLACES, Place, places
+from tests.browser.visitor import Visitor, launch, program, show_all
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCHES, WORKERS = 20_000, 7
-HEIGHT = "document.documentElement.scrollHeight"
 SIZES = {1280: 900, 360: 740}
 # For the README: name, width, scheme.
 CHOSEN = (
@@ -43,12 +42,14 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory(prefix="batchdesk-screenshots-") as folder,
         running(Path(folder), batches=BATCHES, workers=WORKERS, change=SERVE) as installation,
+        new(Path(folder, "new")) as new_installation,
         sync_playwright() as playwright,
         launch(playwright, path) as browser,
     ):
         _set_going(installation)
-        visitor = Visitor(browser, installation)
-        for picture in _pictures(visitor, installation, options):
+        for picture in _pictures(Visitor(browser, installation), places(installation), options):
+            print(picture)
+        for picture in _pictures(Visitor(browser, new_installation), FIRST_PLACES, options):
             print(picture)
 
 
@@ -67,21 +68,18 @@ def _set_going(installation: Installation) -> None:
     time.sleep(150)  # charts show whole minutes
 
 
-def _pictures(visitor: Visitor, installation: Installation, options: argparse.Namespace) -> Iterator[Path]:
-    for name, address in addresses(installation).items():
+def _pictures(visitor: Visitor, shown: Mapping[str, Place], options: argparse.Namespace) -> Iterator[Path]:
+    for name, place in shown.items():
         if options.only and name not in options.only:
             continue
         for width, scheme in product(SIZES, ("light", "dark")):
-            role = "" if name in PUBLIC else "administrator"
-            page = visitor(
-                address, role=role, width=width, height=SIZES[width], scheme=scheme, language=options.language
-            )
+            page = place.seen_by(visitor, width=width, height=SIZES[width], scheme=scheme, language=options.language)
             page.wait_for_load_state("networkidle")
             path = options.folder / f"{name.replace(' ', '-')}-{width}-{scheme}.png"
             if options.choose and (name, width, scheme) in CHOSEN:
                 page.screenshot(path=ROOT / "docs" / path.name)
             # Not `full_page`: what sticks to the window's edges would end in the middle of the picture.
-            page.set_viewport_size({"width": width, "height": max(SIZES[width], page.evaluate(HEIGHT))})
+            show_all(page, width, SIZES[width])
             page.screenshot(path=path)
             visitor.close()
             yield path

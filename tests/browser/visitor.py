@@ -13,6 +13,13 @@ def program() -> str | None:
     return next((path for name in PROGRAMS if (path := shutil.which(name))), None)
 
 
+def show_all(page: Page, width: int, height: int) -> None:
+    """The whole page in one window, of at least this height: what sticks to the window's edges covers nothing then."""
+    page.set_viewport_size({"width": width, "height": height})
+    whole = page.evaluate("document.documentElement.scrollHeight")
+    page.set_viewport_size({"width": width, "height": max(height, whole)})
+
+
 def launch(playwright: Playwright, path: str) -> Browser:
     # Without the sandbox, which a container's root may not have: it visits nothing but this machine.
     return playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
