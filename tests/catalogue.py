@@ -27,7 +27,7 @@ PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[sd]|\{\w*\}")
 
 def templates() -> list[Path]:
     """The admin's own are English (config.middleware.Language)."""
-    return sorted(ROOT.glob("templates/console/**/*.html"))
+    return sorted([*ROOT.glob("templates/*.html"), *ROOT.glob("templates/console/**/*.html")])
 
 
 def modules() -> list[Path]:
