@@ -64,10 +64,10 @@ def dying_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What carries operations out is killed between two batches."""
     count, cancel = itertools.count(1), lifecycle.cancel
 
-    def die(batch: Batch, **given: Any) -> Batch:
+    def die(batch: Batch, *given: Any, **when: Any) -> Batch:
         if next(count) > steps:
             raise SystemExit
-        return cancel(batch, **given)
+        return cancel(batch, *given, **when)
 
     monkeypatch.setattr(lifecycle, "cancel", die)
 
