@@ -44,6 +44,7 @@ BEHAVIOURS = {
     "headers": "headers of the answer, also Retry-After or Content-Type",
     "fault": "reset, drop, hang, drip, html, truncated, huge, bomb, sse",
     "bytes": "size of a huge answer, or of a bomb once unpacked",
+    "pieces": "in which a bomb comes, one after the other",
     "chunked": "send without a Content-Length",
     "usage": "put in the place of the true usage; `missing` leaves it out",
     "format": "odd (spaces, 1.0e0, raw non-ASCII) or pretty (line breaks)",
@@ -433,9 +434,22 @@ class Connection(Wire):
         self.later(1, self.pour, b"x" * _MIB, left) if left else self.finish()
 
     def fault_bomb(self) -> None:
-        packer = zlib.compressobj(wbits=31)
-        zeros = packer.compress(b" " * self.wanted.get("bytes", 64 * _MIB)) + packer.flush()
-        self.done(zeros, headers={"Content-Encoding": "gzip"})
+        packer, pieces = zlib.compressobj(wbits=31), self.wanted.get("pieces", 1)
+        piece = b" " * (self.wanted.get("bytes", 64 * _MIB) // pieces)
+        packed = [packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH) for _ in range(pieces)]
+        packed[-1] += packer.flush()
+        whole = b"".join(packed)
+        self.write(whole, headers={"Content-Encoding": "gzip"}, cut=len(whole))
+        self.send_on(packed)
+
+    def send_on(self, pieces: list[bytes]) -> None:
+        if self.transport.is_closing():
+            return
+        self.transport.write(pieces.pop(0))
+        if pieces:
+            self.later(50, self.send_on, pieces)
+        else:
+            self.finish()
 
     def fault_hang(self) -> None:
         """Never answers; `busy` stays true until the client goes."""

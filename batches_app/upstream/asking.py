@@ -3,7 +3,7 @@
 import pycurl
 
 from batches_app.upstream.client import base_of, redacted, secrets_of
-from batches_app.upstream.transfers import Answer, Limits, Transfer, request_headers
+from batches_app.upstream.transfers import Answer, Buffer, Limits, Transfer, request_headers
 from config.addresses import Policy
 
 MODELS = "/v1/models"
@@ -11,7 +11,7 @@ MODELS = "/v1/models"
 
 def ask_for_models(url: str, api_key: str | None, limits: Limits, policy: Policy) -> Answer:
     """`tag` is None. No redirect is followed, and what the answer's `message` says has no secret in it."""
-    transfer = Transfer(request_headers(api_key), limits, policy)
+    transfer = Transfer(request_headers(api_key), limits, policy, Buffer(limits.buffered_bytes))
     transfer.load(None, base_of(url) + MODELS, MODELS, b"")
     transfer.curl.setopt(pycurl.HTTPGET, 1)
     try:

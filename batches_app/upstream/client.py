@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pycurl
 
-from batches_app.upstream.transfers import Answer, Fault, Limits, Room, Transfer, request_headers
+from batches_app.upstream.transfers import Answer, Buffer, Fault, Limits, Transfer, request_headers
 from config.addresses import Policy
 
 __all__ = ["Answer", "CurlClient", "Fault", "Limits", "Transport"]
@@ -47,7 +47,7 @@ class CurlClient:
         self._secrets = secrets_of(url, api_key)
         self._headers = request_headers(api_key)
         self._limits, self._slots, self._policy = limits, slots, policy or Policy()
-        self._room = Room(limits.buffered_bytes)
+        self._buffer = Buffer(limits.buffered_bytes)
         self._idle: list[Transfer] = []
         self._busy: set[Transfer] = set()
         self._timer: float | None = None
@@ -69,7 +69,7 @@ class CurlClient:
         """
         if len(self._busy) >= self._slots:
             raise RuntimeError(f"All {self._slots} slots are in flight.")
-        slot = self._idle.pop() if self._idle else Transfer(self._headers, self._limits, self._policy, self._room)
+        slot = self._idle.pop() if self._idle else Transfer(self._headers, self._limits, self._policy, self._buffer)
         slot.load(tag, self._base + endpoint, endpoint, body)
         self._busy.add(slot)
         self._multi.add_handle(slot.curl)

@@ -2,6 +2,7 @@
 
 import re
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
@@ -102,8 +103,8 @@ class _Lent(socket.socket):
         self.close()
 
 
-class Room:
-    """What unfinished answers may hold in memory together. An answer for which there is none left is not read on until
+class Buffer:
+    """What unfinished answers may hold in memory together. An answer for which nothing is left is not read on until
     others have ended; one is always read on, so that it ends, and short ones are, so that they need not wait for it."""
 
     def __init__(self, limit: int) -> None:
@@ -128,13 +129,16 @@ class Room:
         if size:
             waiting, self._paused = self._paused, set()
             for other in waiting:
-                other.curl.pause(pycurl.PAUSE_CONT)  # and if there is no room for it yet, it pauses again
+                # If there is nothing for it yet, it pauses again. That it fails by what it brings at once, beyond its
+                # cap perhaps, is told in due course, as of any other.
+                with suppress(pycurl.error):
+                    other.curl.pause(pycurl.PAUSE_CONT)
 
 
 class Transfer:
     """One easy handle, set up once, and what its present answer has brought so far."""
 
-    def __init__(self, headers: list[bytes], limits: Limits, policy: Policy, room: Room | None = None) -> None:
+    def __init__(self, headers: list[bytes], limits: Limits, policy: Policy, buffer: Buffer) -> None:
         self.tag: Any = None
         self.started = 0.0
         self.endpoint = ""
@@ -144,7 +148,7 @@ class Transfer:
         self.head: list[bytes] = []
         self.cap = limits.max_answer_bytes
         self.policy = policy
-        self.room = room or Room(limits.buffered_bytes)
+        self.buffer = buffer
         self.objection: str | None = None
         self.curl = pycurl.Curl()
         self.curl.slot = self
@@ -159,7 +163,7 @@ class Transfer:
         size = len(chunk)
         if self.received + size > self.cap:
             return -1
-        if not self.room.take(self, size):
+        if not self.buffer.take(self, size):
             return int(pycurl.WRITEFUNC_PAUSE)
         self.received += size
         self.chunks.append(chunk)
@@ -194,7 +198,7 @@ class Transfer:
     def clear(self) -> None:
         self.tag = None
         self.chunks.clear()
-        self.room.give_back(self, self.received)
+        self.buffer.give_back(self, self.received)
         self.received = 0
         self.head.clear()
         if self.insists:

@@ -109,7 +109,23 @@ def test_large_answers_at_once_do_not_add_up_in_memory(upstream: FakeUpstream) -
         number: (200, number < 12) for number in range(16)
     }
     assert max(held) < room + size + MIB
-    assert client._room._left == room
+    assert client._buffer._left == room
+
+
+@pytest.mark.parametrize(("pieces", "fault"), [(5, None), (12, Fault.TOO_LARGE)])
+def test_what_was_not_read_on_comes_whole_or_fails_like_any_other(
+    upstream: FakeUpstream, pieces: int, fault: Fault | None
+) -> None:
+    """Also where it breaks the cap at the moment at which it is read on."""
+    size = 700_000 * pieces
+    upstream.control.set(fault="bomb", bytes=size, pieces=pieces)
+    with closing(client_of(upstream.url, slots=12, max_answer_bytes=4_000_000, buffered_bytes=MIB)) as client:
+        for number in range(12):
+            client.send(number, CHAT, chat(f"cid:{number}"), False)
+        answers = collect(client, 12, seconds=30)
+        assert client._buffer._left == MIB
+    assert {answer.fault for answer in answers} == {fault}
+    assert {answer.body for answer in answers} == {b"" if fault else b" " * size}
 
 
 @pytest.mark.parametrize("suffix", ["/v1", "/v1/", "", "/"])

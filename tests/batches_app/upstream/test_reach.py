@@ -10,7 +10,7 @@ import pytest
 from batches_app.upstream.asking import ask_for_models
 from batches_app.upstream.client import Answer, CurlClient, Fault, Limits
 from batches_app.upstream.retry import Verdict, judge
-from batches_app.upstream.transfers import Transfer, request_headers
+from batches_app.upstream.transfers import Buffer, Transfer, request_headers
 from config.addresses import Policy
 from tests.fake_upstream import FakeUpstream
 
@@ -57,7 +57,7 @@ def test_it_is_an_outage_so_that_no_line_is_burnt() -> None:
 def test_a_name_is_judged_by_what_it_means_at_that_moment(upstream: FakeUpstream) -> None:
     """DNS rebinding: the name server said something else when the URL was looked at."""
     port = port_of(upstream)
-    transfer = Transfer(request_headers(None), Limits(connect_timeout=2), Policy())
+    transfer = Transfer(request_headers(None), Limits(connect_timeout=2), Policy(), Buffer(0))
     answers = []
     for address in ("127.0.0.1", "169.254.169.254", "64:ff9b::a9fe:a9fe", "127.0.0.1"):
         entry = f"upstream.example:{port}"
@@ -74,7 +74,7 @@ def test_a_name_is_judged_by_what_it_means_at_that_moment(upstream: FakeUpstream
 
 def test_of_several_addresses_the_allowed_one_is_taken(upstream: FakeUpstream) -> None:
     port = port_of(upstream)
-    transfer = Transfer(request_headers(None), Limits(connect_timeout=2), Policy())
+    transfer = Transfer(request_headers(None), Limits(connect_timeout=2), Policy(), Buffer(0))
     transfer.curl.setopt(pycurl.RESOLVE, [f"upstream.example:{port}:169.254.169.254,127.0.0.1"])
     transfer.load(1, f"http://upstream.example:{port}{CHAT}", CHAT, BODY)
     assert performed(transfer).status == 200
