@@ -169,10 +169,10 @@ def cron(ground: Ground) -> Iterator[None]:
 def everything(ground: Ground) -> Iterator[None]:
     with ground.processes:
         ground.stack.kill_everything()
-        for _ in range(3):  # what else goes on may keep it from that for a minute
-            with suppress(AssertionError):
-                ground.stack.start()
-                break
+        try:
+            ground.stack.start()
+        except AssertionError:  # what else goes on may keep it from that for a minute
+            ground.stack.start()
     yield
 
 
