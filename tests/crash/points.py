@@ -70,12 +70,14 @@ def _around(
 
 
 def _place() -> str | None:
-    """The nearest function of ours that is at work."""
+    """The nearest function of ours that is at work, or that has been: of a decorator, the decorated one."""
     frame: Any = sys._getframe(3)
     while frame is not None:
-        module = str(frame.f_globals.get("__name__", ""))
+        module, name = str(frame.f_globals.get("__name__", "")), frame.f_code.co_qualname
+        if name == "ContextDecorator.__call__.<locals>.inner":
+            module, name = frame.f_locals["func"].__module__, frame.f_locals["func"].__qualname__
         if module.partition(".")[0] in OURS:
-            return f"{module}.{frame.f_code.co_qualname}"
+            return f"{module}.{name}"
         frame = frame.f_back
     return None
 
