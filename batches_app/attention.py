@@ -82,16 +82,12 @@ class UnderWay:
 # Which batches
 
 
-def running() -> QuerySet[Batch]:
-    """A lane has lines of them in hand."""
-    held = Shard.objects.filter(batch=OuterRef("pk"), state=Shard.State.RUNNING)
-    return Batch.objects.filter(Exists(held), status=Status.IN_PROGRESS)
-
-
-def waiting() -> QuerySet[Batch]:
-    """For a turn, or to be validated."""
-    held = Shard.objects.filter(batch=OuterRef("pk"), state=Shard.State.RUNNING)
-    return Batch.objects.filter(~Exists(held), status__in=[Status.IN_PROGRESS, Status.VALIDATING])
+_IN_HAND = Exists(Shard.objects.filter(batch=OuterRef("pk"), state=Shard.State.RUNNING))  # of a lane
+# As UnderWay counts them
+WORK: Mapping[str, Q] = {
+    "running": Q(_IN_HAND, status=Status.IN_PROGRESS),
+    "waiting": Q(~_IN_HAND, status__in=[Status.IN_PROGRESS, Status.VALIDATING]),
+}
 
 
 def failed_lately(now: datetime) -> QuerySet[Batch]:

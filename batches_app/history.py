@@ -21,6 +21,14 @@ class Stop(NamedTuple):
 FOR_CREDIT = Stop(Kind.CANCELLED_FOR_CREDIT)
 
 
+def by_tenant(key: object) -> Stop:
+    return Stop(Kind.CANCELLED_BY_TENANT, str(key))
+
+
+def by_operator(name: str, reason: str) -> Stop:
+    return Stop(Kind.CANCELLED_BY_OPERATOR, name, reason)
+
+
 def note(kind: Kind, batch_ids: Collection[int], *, lane: str, owner: str, now: datetime) -> None:
     events = [BatchEvent(batch_id=pk, at=now, kind=kind, lane=lane, owner=owner) for pk in sorted(batch_ids)]
     if events:

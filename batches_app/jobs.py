@@ -8,37 +8,30 @@ from config.roomy import roomy
 @roomy
 def validate(**_: object) -> None:
     """As many bells as batches, but each is for whichever is next."""
-    clock.agree()
     validation.validate_next()
 
 
 @roomy
 def run_lane(*, lane_id: int, **_: object) -> None:
-    clock.agree()
     execution.run_lane(lane_id)
 
 
 @roomy
 def finalize(*, batch_id: int, **_: object) -> None:
-    clock.agree()
     finalization.finalize(batch_id)
 
 
 def reconcile(**_: object) -> None:
-    clock.agree()
     reconciliation.reconcile(now=clock.now())
 
 
 def bury(*, owner: str, **_: object) -> None:
-    clock.agree()
     lanes.free_lanes_of(owner, now=clock.now())
 
 
 def probe(*, model_id: int, **_: object) -> None:
-    clock.agree()
     probing.probe(model_id)
 
 
 def operate(*, operation_id: int, **_: object) -> None:
-    clock.agree()
     operations.carry_out(operation_id)

@@ -14,7 +14,6 @@ from django.db.models import Count, Exists, F, Min, OuterRef, Q
 from structlog.contextvars import bind_contextvars
 
 from batches_app import admission, history, queue
-from batches_app.history import Stop
 from batches_app.models import Batch, ServedModel, Shard
 from batches_app.states import ALLOWED_FROM, ENDING, STAMPED, TERMINAL, Status
 from billing_app import ledger, running_counts
@@ -114,7 +113,7 @@ def move(batch_id: int, to: Status, *, now: datetime, **changes: Any) -> bool:
     return moved
 
 
-def cancel(batch: Batch, stop: Stop, *, now: datetime) -> Batch:
+def cancel(batch: Batch, stop: history.Stop, *, now: datetime) -> Batch:
     """B8. At once no further line is claimed; lanes stop sending at their next flush."""
     with transaction.atomic():
         moved = move(batch.pk, Status.CANCELLING, now=now)

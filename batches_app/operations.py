@@ -1,6 +1,5 @@
 """What operators do to many batches at once: resolved into a draft, confirmed, and carried out by a worker.
 
-Who carries it out holds the operation's lease, and writes nothing without it: of two deliveries of the job, one works.
 What is done to a batch commits together with the operation's position, so that a crash repeats nothing.
 """
 
@@ -8,19 +7,16 @@ import logging
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
-from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
-from batches_app import clock, lifecycle, queue, retrying
-from batches_app.history import Stop
-from batches_app.models import Batch, BatchEvent, Operation
+from batches_app import clock, history, lifecycle, operation_lease, queue, retrying
+from batches_app.models import Batch, Operation
 from batches_app.models.operating import QUERY_LENGTH
-from batches_app.retrying import CannotRetry, Obstacle, Stopped
+from batches_app.retrying import CannotRetry, Obstacle
 from batches_app.states import ALLOWED_FROM, Status
 from billing_app import audit
 
@@ -104,18 +100,21 @@ def start(operation: Operation, reason: str, *, by: Mapping[str, str], now: date
     return True
 
 
-def retries_under_way(batch: Batch, code: str) -> QuerySet[Operation]:
-    """Of lines with the code, too; empty: of any."""
-    running = Operation.objects.filter(kind=Operation.Kind.RETRY, targets=[batch.pk], state=State.RUNNING)
-    return running.filter(error_code__in=["", code]) if code else running
+def others_under_way(retry: Operation) -> QuerySet[Operation]:
+    return _others(retry).filter(state=State.RUNNING)
 
 
 def _is_overtaken(retry: Operation) -> bool:
     # Locked, so that of two which start at once the second sees the first.
-    batch = Batch.objects.select_for_update(no_key=True).get(pk=retry.targets[0])
-    since, code = batch.retries.filter(created_at__gte=retry.created_at), retry.error_code
-    done = since.filter(retried_code__in=["", code]) if code else since
-    return done.exists() or retries_under_way(batch, code).exclude(pk=retry.pk).exists()
+    Batch.objects.select_for_update(no_key=True).get(pk=retry.targets[0])
+    since = Q(state=State.DONE, started_at__gte=retry.created_at)
+    return _others(retry).filter(Q(state=State.RUNNING) | since).exists()
+
+
+def _others(retry: Operation) -> QuerySet[Operation]:
+    """Retries of the same lines, or of some of them."""
+    others = Operation.objects.filter(kind=Operation.Kind.RETRY, targets=retry.targets).exclude(pk=retry.pk)
+    return others.filter(error_code__in=["", retry.error_code]) if retry.error_code else others
 
 
 def abort(operation: Operation, *, by: Mapping[str, str], now: datetime) -> bool:
@@ -130,7 +129,7 @@ def abort(operation: Operation, *, by: Mapping[str, str], now: datetime) -> bool
 
 
 def carry_out(operation_id: int) -> None:
-    operation = _claim(operation_id, now=clock.now())
+    operation = operation_lease.claim(operation_id, now=clock.now())
     if operation is None:
         return
     try:
@@ -140,13 +139,13 @@ def carry_out(operation_id: int) -> None:
             _retry(operation)
         else:
             _cancel_targets(operation)
-    except Stopped:
+    except operation_lease.Lost:
         log.info("Operation %d was aborted, or somebody else carries it out.", operation_id)
 
 
 def ring_unheld(now: datetime) -> int:
     """Running operations that nobody carries out: whoever did has died, or the bell was not heard."""
-    unheld = Operation.objects.defer("targets").filter(_free(now), state=State.RUNNING)
+    unheld = Operation.objects.defer("targets").filter(operation_lease.free(now), state=State.RUNNING)
     return sum(_ring(operation).rang for operation in unheld)
 
 
@@ -170,7 +169,7 @@ def _cancel_targets(operation: Operation) -> None:
             _hand_over(operation)
             return
     with transaction.atomic():
-        _move(operation, state=State.DONE, finished_at=clock.now(), lease_expires_at=None)
+        operation_lease.end(operation, State.DONE)
         _record(operation, "done", _counts(operation))
 
 
@@ -178,7 +177,7 @@ def _cancel(operation: Operation, batch: Batch) -> str:
     """Empty; or the state that the batch had reached already."""
     was = batch.status
     try:
-        stop = Stop(BatchEvent.Kind.CANCELLED_BY_OPERATOR, operation.created_by, operation.reason)
+        stop = history.by_operator(operation.created_by, operation.reason)
         lifecycle.cancel(batch, stop, now=clock.now())
     except lifecycle.NotCancellable:
         return was
@@ -201,12 +200,12 @@ def _count(operation: Operation, batch: Batch, why_not: str) -> None:
     if why_not and len(problems) < KEPT_PROBLEMS:
         problems = [*problems, [batch.public_id, why_not]]
     changed = operation.changed + (not why_not)
-    _renew(operation, position=operation.position + 1, changed=changed, problems=problems, attempts=0)
+    operation_lease.renew(operation, position=operation.position + 1, changed=changed, problems=problems, attempts=0)
 
 
 def _hand_over(operation: Operation) -> None:
     with transaction.atomic():
-        _move(operation, lease_expires_at=None)
+        operation_lease.give_back(operation)
         _ring(operation)
 
 
@@ -217,18 +216,15 @@ def _retry(operation: Operation) -> None:
     batch = Batch.objects.select_related("account", "api_key").get(pk=operation.targets[0])
 
     def every_second(lines: int) -> None:
-        _renew(operation, position=min(lines, operation.total))
+        operation_lease.renew(operation, position=min(lines, operation.total))
 
     try:
         with (
             retrying.prepared(batch, operation.error_code, every_second=every_second) as prepared,
             transaction.atomic(),
         ):
-            now = clock.now()
-            result = prepared.create(now=now)
-            lines = prepared.lines
-            counts = {"total": lines, "position": lines, "changed": lines}
-            _move(operation, state=State.DONE, finished_at=now, lease_expires_at=None, result=result, **counts)
+            result, lines = prepared.create(now=clock.now()), prepared.lines
+            operation_lease.end(operation, State.DONE, result=result, total=lines, position=lines, changed=lines)
             _record_retry(operation, batch, result)
     except CannotRetry as error:
         _fail(operation, error.why)
@@ -253,39 +249,11 @@ def _fail(operation: Operation, why: str) -> None:
     stumbled = Batch.objects.only("public_id").get(pk=operation.targets[at])
     with transaction.atomic():
         problems = [*operation.problems[: KEPT_PROBLEMS - 1], [stumbled.public_id, why]]
-        _move(operation, state=State.FAILED, finished_at=clock.now(), lease_expires_at=None, problems=problems)
+        operation_lease.end(operation, State.FAILED, problems=problems)
         _record(operation, "failed", {"why": why})
 
 
-# The lease
-
-
-def _free(now: datetime) -> Q:
-    return Q(lease_expires_at=None) | Q(lease_expires_at__lt=now)
-
-
-def _claim(operation_id: int, *, now: datetime) -> Operation | None:
-    unheld = Operation.objects.filter(_free(now), pk=operation_id, state=State.RUNNING)
-    lease = now + timedelta(seconds=settings.STAGE_LEASE)
-    if not unheld.update(lease_expires_at=lease, attempts=F("attempts") + 1):
-        return None
-    operation = Operation.objects.get(pk=operation_id)
-    operation.lease_expires_at = lease  # also where somebody has changed it since: it is what this claim holds
-    return operation
-
-
-def _renew(operation: Operation, **changes: Any) -> None:
-    lease = clock.now() + timedelta(seconds=settings.STAGE_LEASE)
-    _move(operation, lease_expires_at=lease, **changes)
-
-
-def _move(operation: Operation, **changes: Any) -> None:
-    """Whoever took the lease over has set another, and an abort has ended it: then nothing is written."""
-    held = Operation.objects.filter(pk=operation.pk, state=State.RUNNING, lease_expires_at=operation.lease_expires_at)
-    if not held.update(**changes):
-        raise Stopped
-    for name, value in changes.items():
-        setattr(operation, name, value)
+# Of both
 
 
 def _is_short(operation: Operation) -> bool:

@@ -19,7 +19,6 @@ MODEL_NAME_CHARACTERS = 256
 CUSTOM_ID_CHARACTERS_KEPT = 64
 LIMIT_PATHS = ("body.max_tokens", "body.max_completion_tokens", "body.max_output_tokens")
 OUTPUT_PATHS = frozenset({*LIMIT_PATHS, "body.thinking_budget", "body.n", "body.best_of", "body.prompt"})
-TOO_DEEP = "The JSON is nested too deeply."
 MOST_OUTPUT_TOKENS = 100_000_000  # as in an answer's usage: sums stay within a database's integers
 
 
@@ -97,13 +96,13 @@ class Checker:
             return self._violations
         heavy = is_heavy(line.raw)
         members = None if heavy else self._reader.read(line.raw)
-        if members is None:
-            self._look_again(line, read_heavy if heavy else read_exactly)
-        else:
-            try:
+        try:
+            if members is None:
+                self._look_again(line, read_heavy if heavy else read_exactly)
+            else:
                 self._apply_rules(line, members)
-            except RecursionError:  # deep enough to be read once, and not from within a rule
-                self._report("invalid_json_line", TOO_DEEP, None)
+        except RecursionError:  # in a rule, too: there the stack is deeper than where the line was read
+            self._report("invalid_json_line", "The JSON is nested too deeply.", None)
         return self._violations
 
     def finish(self) -> list[Violation]:
@@ -123,8 +122,6 @@ class Checker:
         except TooManyValues as error:
             message = f"'{error}' holds more than {MOST_VALUES:,} arrays, objects and texts."
             self._report("line_too_large", message, str(error))
-        except RecursionError:
-            self._report("invalid_json_line", TOO_DEEP, None)
 
     def _apply_rules(self, line: Line, members: Members) -> None:
         self._check_custom_id(members.get("custom_id"), line)

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from batches_app import admission, error_groups, lifecycle, results
+from batches_app import admission, error_groups, lifecycle, operation_lease, results
 from batches_app.models import Batch, ServedModel
 from batches_app.request_parsing import read_custom_id
 from batches_app.states import TERMINAL, Status
@@ -49,10 +49,6 @@ class CannotRetry(Exception):
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = str(why)
-
-
-class Stopped(Exception):
-    """It is not to go on: it was aborted, or somebody else carries it out."""
 
 
 def sentence(why: str) -> Promise | str:
@@ -145,7 +141,7 @@ def prepared(batch: Batch, code: str, *, every_second: Callable[[int], None]) ->
             blob = uploads.write_blob(upload, now=timezone.now())
             try:
                 yield Prepared(found, lines, upload, blob, room)
-            except (CannotRetry, Stopped):
+            except (CannotRetry, operation_lease.Lost):
                 retention.discard(blob)  # after any other error it may be known all the same: `sweep_orphans` tells
                 raise
 

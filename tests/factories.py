@@ -4,14 +4,14 @@ from decimal import Decimal
 import factory
 from django.utils import timezone
 
-from batches_app.history import Kind, Stop
+from batches_app import history
 from batches_app.models import Batch, Lane, ServedModel, Shard
 from batches_app.states import Status
 from billing_app import quotas
 from billing_app.models import Account, Price
 from files_app.models import StoredFile
 
-BY_TENANT = Stop(Kind.CANCELLED_BY_TENANT, "sk-a…cdef")
+BY_TENANT = history.by_tenant("sk-a…cdef")
 
 
 class AccountFactory(factory.django.DjangoModelFactory[Account]):

@@ -5,7 +5,7 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batches_app import admission, lifecycle
+from batches_app import admission, history, lifecycle
 from batches_app.api import model_schema, schema
 from batches_app.api.filters import LIST_DEFAULT, LIST_LIMIT, filter_batches
 from batches_app.api.serializers import (
@@ -16,8 +16,7 @@ from batches_app.api.serializers import (
     read_new_batch,
 )
 from batches_app.estimates import estimate
-from batches_app.history import Stop
-from batches_app.models import Batch, BatchEvent, ServedModel
+from batches_app.models import Batch, ServedModel
 from billing_app.authentication import account_of, key_of
 from config.api.errors import Conflict, NotFound, OutOfFunds, QuotaExceeded
 from config.api.pagination import paginate, read_page
@@ -110,13 +109,10 @@ class CancelBatch(ApiView):
         _ = request.data  # its content does not matter, but broken is broken (C6)
         batch = _batch(request, batch_id)
         try:
-            return Response(batch_as_wire(lifecycle.cancel(batch, _stop(request), now=timezone.now())))
+            cancelled = lifecycle.cancel(batch, history.by_tenant(key_of(request)), now=timezone.now())
+            return Response(batch_as_wire(cancelled))
         except lifecycle.NotCancellable as error:
             raise Conflict(f"Cannot cancel a batch with status '{error}'.") from None
-
-
-def _stop(request: Request) -> Stop:
-    return Stop(BatchEvent.Kind.CANCELLED_BY_TENANT, str(key_of(request)))
 
 
 def _batch(request: Request, batch_id: str) -> Batch:

@@ -46,6 +46,7 @@ from config.console.filtering import (
     part_of,
     problems_of,
     without,
+    word_of,
 )
 
 _ATTENTION: dict[str, Promise | str] = {
@@ -167,7 +168,7 @@ class BatchFilters(django_filters.FilterSet):  # type: ignore[misc]
         return batches.filter(pk__in=attention.LISTS[kind](self._now).values("pk"))
 
     def at_work(self, batches: QuerySet[Batch], name: str, value: str) -> QuerySet[Batch]:
-        return batches & (attention.running() if value == "running" else attention.waiting())
+        return batches.filter(attention.WORK[value])
 
     def beside(self, batches: QuerySet[Batch], name: str, value: str) -> QuerySet[Batch]:
         return batches
@@ -202,7 +203,8 @@ def _chips(filters: BatchFilters) -> Iterator[Chip]:
         if name == SEVERAL:
             yield from _status_chips(filters.data, label, value)
         elif value not in (None, ""):
-            yield Chip(chip_label(name, label, value), _words(filters, name), without(filters.data, name))
+            word = word_of(filters.form.fields[name], filters.data[name])
+            yield Chip(chip_label(name, label, value), word, without(filters.data, name))
 
 
 def _status_chips(data: QueryDict, label: Any, statuses: list[str]) -> Iterator[Chip]:
@@ -211,14 +213,6 @@ def _status_chips(data: QueryDict, label: Any, statuses: list[str]) -> Iterator[
         return
     for status in statuses:
         yield Chip(label, looks.label(status), without(data, SEVERAL, [one for one in statuses if one != status]))
-
-
-def _words(filters: BatchFilters, name: str) -> object:
-    value = filters.data[name]
-    choices = getattr(filters.form.fields[name], "choices", None)
-    if name == "account" or choices is None:
-        return value
-    return dict(choices)[value]
 
 
 class Preset(NamedTuple):

@@ -127,7 +127,8 @@ class Concern:
 def of(item: Item) -> Concern:
     look = _LOOKS[item.kind]
     query = f"?{urlencode(look.query)}" if look.query else ""
-    words = str(look.sentence % {"count": item.count, "shown": f"{item.count:,}{'+' * item.is_least}"})
+    shown = f"{item.count:,}+" if item.is_least else f"{item.count:,}"
+    words = str(look.sentence % {"count": item.count, "shown": shown})
     return Concern(item, words, reverse(f"console:{look.route}") + query)
 
 

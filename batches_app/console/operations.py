@@ -230,5 +230,5 @@ def _retrying(operation: Operation, now: datetime) -> dict[str, Any]:
         "key": retrying.key_for(batch, now=now),
         "forecast": retrying.forecast(batch, operation.total, now=now),
         "earlier": batch.retries.order_by("-pk")[:5],
-        "under_way": operations.retries_under_way(batch, operation.error_code)[:5],
+        "under_way": operations.others_under_way(operation)[:5],
     }

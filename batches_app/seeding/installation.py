@@ -15,7 +15,7 @@ from batches_app.models import Batch, BatchEvent, Lane
 from batches_app.seeding import arrivals, cast, money, rhythm, traffic, trail, vocabulary
 from batches_app.seeding.arrivals import Arrival
 from batches_app.seeding.books import Books
-from batches_app.seeding.cast import DOWN, PAUSED, THROTTLED, Cast
+from batches_app.seeding.cast import DOWN, OPERATORS, PAUSED, THROTTLED, Cast
 from batches_app.seeding.loading import gather_statistics
 from batches_app.seeding.past import Past
 from batches_app.seeding.present import Present, finish
@@ -86,9 +86,8 @@ def _show_lanes(people: Cast, rng: Random, now: datetime) -> None:
             Lane.objects.filter(pk=lane.pk).update(owner=owner, lease_expires_at=lease, **facts)
         if served.model.name == PAUSED:
             Lane.objects.filter(model=served.model).update(owner="", lease_expires_at=None, in_flight=0, limit=0)
-            routing.pause(
-                served.model, by="olga", reason="new cards are being fitted", now=now - traffic.SILENT_FOR[PAUSED]
-            )
+            since, why = now - traffic.SILENT_FOR[PAUSED], "new cards are being fitted"
+            routing.pause(served.model, by=OPERATORS["operator"], reason=why, now=since)
 
 
 def _facts(model: str, lane: Lane, rng: Random, now: datetime) -> dict[str, object]:

@@ -6,9 +6,8 @@ from random import Random
 
 from batches_app import checkpoints, execution, finalization, history, lanes, lifecycle, results, validation
 from batches_app.checkpoints import BatchFacts, LineResult, Window
-from batches_app.history import Stop
 from batches_app.lanes import HeldLane, Report
-from batches_app.models import Batch, BatchEvent, Lane, Shard
+from batches_app.models import Batch, Lane, Shard
 from batches_app.results import Outcome
 from batches_app.seeding import vocabulary
 from batches_app.seeding.arrivals import Arrival, Fate
@@ -39,8 +38,7 @@ class Present:
             return
         self._advance(arrival, batch)
         if arrival.fate is Fate.CANCELLING:
-            stop = Stop(BatchEvent.Kind.CANCELLED_BY_TENANT, str(batch.api_key))
-            lifecycle.cancel(batch, stop, now=self._now - timedelta(seconds=3))
+            lifecycle.cancel(batch, history.by_tenant(batch.api_key), now=self._now - timedelta(seconds=3))
 
     def _advance(self, arrival: Arrival, batch: Batch) -> None:
         left, shards = int(arrival.done * batch.total), list(batch.shards.order_by("first_line"))

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from billing_app.audit import record_export
-from billing_app.console.trail_filters import ORDER, TrailFilters, chips
+from billing_app.console.trail_filters import ORDER, TrailFilters
 from billing_app.models import AuditEntry
 from config.console import csv, keyset
 from config.console.access import page
@@ -41,7 +41,7 @@ def audit(request: HttpRequest) -> HttpResponse:
         return redirect(_address(first_page(request.GET)))  # a whole first page, not the part that is before a row
     context = {
         "form": filters,
-        "chips": chips(filters),
+        "chips": filters.chips(),
         "page": found,
         "rows": [Line(entry, url_of(entry.target, request.user), _changes(entry)) for entry in found.rows],
         "count": min(found.count, MOST_COUNTED),

@@ -17,16 +17,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from billing_app.models import AuditEntry
-from config.console.filtering import (
-    PAGING,
-    Chip,
-    MomentField,
-    PagedFilters,
-    chip_label,
-    moment_of,
-    part_of,
-    without,
-)
+from config.console.filtering import MomentField, PagedFilters, moment_of, part_of
 from config.console.keyset import Sort
 
 ORDER = Sort("created_at", descending=True)
@@ -79,15 +70,3 @@ class TrailFilters(PagedFilters):
             yield Q(created_at__gte=moment_of(since, now))
         if (until := given["to"]) is not None:
             yield Q(created_at__lt=moment_of(until, now))
-
-
-def chips(filters: TrailFilters) -> list[Chip]:
-    return [
-        Chip(
-            chip_label(name, filters[name].label, value),
-            NOUNS.get(value, value) if name == "what" else value,
-            without(filters.data, name),
-        )
-        for name, value in filters.data.items()
-        if value and name not in PAGING
-    ]

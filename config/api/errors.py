@@ -34,8 +34,10 @@ logger = logging.getLogger(__name__)
 
 QUOTE_LENGTH = 200  # characters of a bad value that a message repeats
 DATABASE_RETRY_AFTER = 5  # seconds
-STORE_AWAY = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EPERM, errno.EACCES, errno.EIO}
-STORE_AWAY |= {errno.ESTALE, errno.ENOTCONN, errno.EMFILE, errno.ENFILE}
+STORE_AWAY = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EPERM, errno.EACCES, errno.EIO),
+    *(errno.ESTALE, errno.ENOTCONN, errno.EMFILE, errno.ENFILE),
+}
 TYPE_NAMES = {
     dict: "an object",
     list: "an array",

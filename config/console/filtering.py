@@ -62,6 +62,13 @@ class PagedFilters(FilterForm):
             self.place = self._place(str(after or before), backwards=bool(before))
         return given
 
+    def chips(self) -> list["Chip"]:
+        return [
+            Chip(chip_label(name, self[name].label, value), word_of(self.fields[name], value), without(self.data, name))
+            for name, value in self.data.items()
+            if value and name not in PAGING
+        ]
+
     def _place(self, cursor: str, *, backwards: bool) -> Place:
         try:
             return keyset.place(cursor, self.order, self.model, backwards=backwards)
@@ -118,6 +125,14 @@ def chip_label(name: str, label: Any, value: object) -> Promise | str:
     """As the field has it; a search that is one of beginnings alone says so."""
     is_short = name == "q" and not _is_long_enough(str(value))
     return _("Search at the beginning (elsewhere: with three letters)") if is_short else label
+
+
+def word_of(field: forms.Field, value: str) -> object:
+    """What the page calls it."""
+    if isinstance(field, forms.ModelChoiceField) or not isinstance(field, forms.ChoiceField):
+        return value  # as it was typed in
+    choices: Any = field.choices  # its stubs name all that may be assigned
+    return dict(choices).get(value, value)
 
 
 def _is_long_enough(text: str) -> bool:

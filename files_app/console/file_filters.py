@@ -17,16 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from billing_app.console.fields import AccountField
-from config.console.filtering import (
-    PAGING,
-    Chip,
-    MomentField,
-    PagedFilters,
-    chip_label,
-    moment_of,
-    part_of,
-    without,
-)
+from config.console.filtering import MomentField, PagedFilters, moment_of, part_of
 from config.console.keyset import Sort
 from files_app.models import StoredFile
 
@@ -69,12 +60,3 @@ class FileFilters(PagedFilters):
             yield Q(created_at__gte=moment_of(since, now))
         if (until := given["created_to"]) is not None:
             yield Q(created_at__lt=moment_of(until, now))
-
-
-def chips(filters: FileFilters) -> list[Chip]:
-    words = PURPOSES | STATES
-    return [
-        Chip(chip_label(name, filters[name].label, value), words.get(value, value), without(filters.data, name))
-        for name, value in filters.data.items()
-        if value and name not in PAGING
-    ]

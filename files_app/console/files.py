@@ -21,7 +21,7 @@ from config.console.access import page
 from config.console.filtering import first_page, problems_of, without_blanks
 from config.console.keyset import MOST_COUNTED
 from files_app.api import downloads
-from files_app.console.file_filters import ORDER, FileFilters, chips
+from files_app.console.file_filters import ORDER, FileFilters
 from files_app.models import FileHold, StoredFile
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def files(request: HttpRequest) -> HttpResponse:
         "rows": rows(found.rows),
         "count": min(found.count, MOST_COUNTED),
         "has_more": found.count > MOST_COUNTED,
-        "chips": chips(filters),
+        "chips": filters.chips(),
     }
     return render(request, "console/files.html", _around(filters) | context)
 

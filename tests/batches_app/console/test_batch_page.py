@@ -331,7 +331,7 @@ def test_who_stopped_it_is_told_and_why(acme: Tenant) -> None:
         BatchEvent.objects.bulk_create(BatchEvent(batch=batch, at=start, kind=Kind.CLAIMED) for _ in range(20))
 
     many_turns()
-    history.note_stop(batch, history.Stop(Kind.CANCELLED_BY_OPERATOR, "olga", "wrong prompt"), now=start)
+    history.note_stop(batch, history.by_operator("olga", "wrong prompt"), now=start)
     many_turns()
     history.note_stop(batch, history.FOR_CREDIT, now=start)
     many_turns()
