@@ -40,19 +40,27 @@ class Obstacle(models.TextChoices):
     NO_MODEL = "no_model", _("Its model takes no new batches.")
     NO_PRICE = "no_price", _("Its model has no price in force, so that the lines could not be billed.")
     MISMATCH = "mismatch", _("Its error file does not belong to its input file.")
+    NO_ROOM = "no_room", _("Its account has no room for the new input file: it is at its limit of files or of bytes.")
+    TOO_MANY = "too_many_batches", _("Its account has as many batches under way as it may.")
+    NO_FUNDS = "no_funds", _("Credit, budget or the limit of its key is used up. The page of its account shows which.")
     UNFORESEEN = "unforeseen", _("It did not come to an end several times, for a reason that only the log tells.")
 
 
-class CannotRetry(Exception):
-    """`why`: an Obstacle, or the sentence of what refused (quota, credit, limits)."""
+REFUSALS = {
+    quotas.QuotaReached: Obstacle.NO_ROOM,
+    admission.TooManyBatches: Obstacle.TOO_MANY,
+    admission.OutOfFunds: Obstacle.NO_FUNDS,
+}
 
-    def __init__(self, why: str) -> None:
+
+class CannotRetry(Exception):
+    def __init__(self, why: Obstacle) -> None:
         super().__init__(why)
-        self.why = str(why)
+        self.why = why
 
 
 def sentence(why: str) -> Promise | str:
-    return Obstacle(why).label if why in Obstacle.values else why
+    return Obstacle(why).label if why in Obstacle.values else why  # as operations of earlier versions have it
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +93,8 @@ class Prepared:
             file = uploads.insert(parent.account, self.upload, self.blob, self.room, now=now)
             new = _new_batch(self.source, file)
             return lifecycle.create(parent.account, key_for(parent, now=now), new, now=now)
-        except (quotas.QuotaReached, admission.TooManyBatches, admission.OutOfFunds) as error:
-            raise CannotRetry(str(error)) from None
+        except tuple(REFUSALS) as error:
+            raise CannotRetry(REFUSALS[type(error)]) from None
 
 
 def source(batch: Batch, code: str, *, now: datetime) -> Source:
@@ -200,7 +208,7 @@ def _check_admission(batch: Batch, now: datetime) -> None:
         with transaction.atomic():
             admission.check_new(batch.account, key_for(batch, now=now), batch.endpoint, now=now)
     except (admission.TooManyBatches, admission.OutOfFunds) as error:
-        raise CannotRetry(str(error)) from None
+        raise CannotRetry(REFUSALS[type(error)]) from None
 
 
 def _files(batch: Batch) -> models.QuerySet[StoredFile]:
@@ -263,8 +271,8 @@ def _room(found: Source, upload: uploads.Upload) -> Iterator[Reservation]:
         reserved = quotas.reserved(found.batch.account, upload.size, now=timezone.now())
         with reserved as room:
             yield room
-    except quotas.QuotaReached as error:
-        raise CannotRetry(str(error)) from None
+    except quotas.QuotaReached:
+        raise CannotRetry(Obstacle.NO_ROOM) from None
 
 
 def _new_batch(found: Source, file: StoredFile) -> lifecycle.NewBatch:

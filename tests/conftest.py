@@ -4,11 +4,15 @@ from pathlib import Path
 import pytest
 from django.db import connection
 from django.test import TransactionTestCase
+from hypothesis import settings
 from structlog.contextvars import clear_contextvars
 
 from billing_app import authentication, immutability, prices, rate_limits
 from tests.fake_upstream import FakeUpstream
 from tests.stack import Stack
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes depends on what else runs
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from django.utils.formats import date_format
-from django.utils.timezone import localtime
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from batches_app.waiting import Cause, Reason
-from config.templatetags.console import visible
+from config.templatetags.console import moment, visible
 
 
 def sentence(reason: Reason) -> str:
@@ -16,7 +16,8 @@ def sentence(reason: Reason) -> str:
 
 
 def _validation_waits(reason: Reason) -> str:
-    return _("Its input file has waited to be checked since %(time)s: no control worker is free.") % _time(reason)
+    text = _("Its input file has waited to be checked since {time}: no control worker is free.")
+    return format_html(text, **_time(reason))
 
 
 def _validating(reason: Reason) -> str:
@@ -25,29 +26,28 @@ def _validating(reason: Reason) -> str:
 
 def _paused(reason: Reason) -> str:
     if reason.said:
-        text = _("Its model has been paused since %(time)s (%(said)s). Nothing is sent until it is resumed.")
+        text = _("Its model has been paused since {time} ({said}). Nothing is sent until it is resumed.")
     else:
-        text = _("Its model has been paused by an operator since %(time)s. Nothing is sent until it is resumed.")
-    return text % (_time(reason) | _said(reason))
+        text = _("Its model has been paused by an operator since {time}. Nothing is sent until it is resumed.")
+    return format_html(text, **_time(reason), **_said(reason))
 
 
 def _down(reason: Reason) -> str:
-    text = _("The upstream has been away since %(time)s (%(said)s). It is probed until it is back; no line is lost.")
-    return text % (_time(reason) | _said(reason))
+    text = _("The upstream has been away since {time} ({said}). It is probed until it is back; no line is lost.")
+    return format_html(text, **_time(reason), **_said(reason))
 
 
 def _throttled(reason: Reason) -> str:
     numbers = {"limit": f"{reason.number:,}", "most": f"{reason.most:,}"}
     if reason.said and reason.since:
         text = _(
-            "The upstream has throttled since %(time)s (%(said)s): "
-            "%(limit)s of %(most)s requests at once are allowed now."
+            "The upstream has throttled since {time} ({said}): {limit} of {most} requests at once are allowed now."
         )
     elif reason.said:
-        text = _("The upstream throttles (%(said)s): %(limit)s of %(most)s requests at once are allowed now.")
+        text = _("The upstream throttles ({said}): {limit} of {most} requests at once are allowed now.")
     else:
-        text = _("The upstream throttled: %(limit)s of %(most)s requests at once are allowed now, and more bit by bit.")
-    return text % (numbers | _time(reason) | _said(reason))
+        text = _("The upstream throttled: {limit} of {most} requests at once are allowed now, and more bit by bit.")
+    return format_html(text, **numbers, **_time(reason), **_said(reason))
 
 
 def _no_lane(reason: Reason) -> str:
@@ -56,24 +56,24 @@ def _no_lane(reason: Reason) -> str:
 
 def _ahead(reason: Reason) -> str:
     text = ngettext(
-        "%(n)s batch of this account has an earlier deadline and goes first.",
-        "%(n)s batches of this account have an earlier deadline and go first.",
+        "{n} batch of this account has an earlier deadline and goes first.",
+        "{n} batches of this account have an earlier deadline and go first.",
         reason.number,
     )
-    return text % {"n": f"{reason.number:,}"}
+    return format_html(text, n=f"{reason.number:,}")
 
 
 def _shared(reason: Reason) -> str:
     text = ngettext(
-        "The model is shared with %(n)s other account; each has its share in turn.",
-        "The model is shared with %(n)s other accounts; each has its share in turn.",
+        "The model is shared with {n} other account; each has its share in turn.",
+        "The model is shared with {n} other accounts; each has its share in turn.",
         reason.number,
     )
-    return text % {"n": f"{reason.number:,}"}
+    return format_html(text, n=f"{reason.number:,}")
 
 
 def _full(reason: Reason) -> str:
-    return _("The model is at its limit of %(most)s requests in flight.") % {"most": f"{reason.most:,}"}
+    return format_html(_("The model is at its limit of {most} requests in flight."), most=f"{reason.most:,}")
 
 
 def _last_answers(reason: Reason) -> str:
@@ -81,7 +81,8 @@ def _last_answers(reason: Reason) -> str:
 
 
 def _merge_waits(reason: Reason) -> str:
-    return _("Its result files have waited to be written since %(time)s: no control worker is free.") % _time(reason)
+    text = _("Its result files have waited to be written since {time}: no control worker is free.")
+    return format_html(text, **_time(reason))
 
 
 def _merging(reason: Reason) -> str:
@@ -109,5 +110,5 @@ def _said(reason: Reason) -> dict[str, str]:
     return {"said": visible(reason.said, 160).rstrip(".") or "?"}
 
 
-def _time(reason: Reason) -> dict[str, str]:
-    return {"time": date_format(localtime(reason.since), "Y-m-d H:i:s") if reason.since else "?"}
+def _time(reason: Reason) -> dict[str, SafeString]:
+    return {"time": moment(reason.since)}

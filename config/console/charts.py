@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
@@ -27,11 +27,12 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """What lies along the bottom: `names` in full, and a few `labels` that there is room for."""
+    """What lies along the bottom: `names` in full, a few `labels` that there is room for, `hints` under the mouse."""
 
     head: str
     names: Sequence[str]
     labels: Sequence[tuple[int, str]]
+    hints: Sequence[str]
 
 
 def area(
@@ -51,7 +52,8 @@ def bars(
     title: str, days: Sequence[date], series: Sequence[Series], *, shown: Shown = scales.significant
 ) -> SafeString:
     """One a day; the series stand on each other, and a day's height is their sum."""
-    axis = _Axis(_("Day"), [f"{day:%Y-%m-%d}" for day in days], scales.day_labels(days))
+    names = [f"{day:%Y-%m-%d}" for day in days]
+    axis = _Axis(_("Day"), names, scales.day_labels(days), names)
     sums = [sum(values) for values in zip(*(one.values for one in series), strict=True)]
     chart = _Chart(title, axis, series, sums, shown)
     top = chart.marks(sums)[-1]
@@ -74,7 +76,9 @@ def sparkline(values: Sequence[Number], label: str) -> SafeString:
 def _over_time(
     title: str, times: Sequence[datetime], series: Sequence[Series], shown: Shown, *, filled: bool
 ) -> SafeString:
-    axis = _Axis(_("Time"), _names(times), scales.time_labels(times))
+    names = _names(times)
+    hints = [f"{name} · {time.astimezone(UTC):%Y-%m-%d %H:%M} UTC" for name, time in zip(names, times, strict=True)]
+    axis = _Axis(_("Time"), names, scales.time_labels(times), hints)
     chart = _Chart(title, axis, series, series[0].values, shown)
     every = [value for one in series for value in one.values]
     top = chart.marks(every)[-1]
@@ -182,8 +186,8 @@ class _Chart:
             "",
             '<rect class="chart-hit" x="{}%" width="{}%" height="100%"><title>{}</title></rect>',
             (
-                (f"{place * slot:.3f}", f"{slot:.3f}", "\n".join((name, *self._said(place))))
-                for place, name in enumerate(self.axis.names)
+                (f"{place * slot:.3f}", f"{slot:.3f}", "\n".join((hint, *self._said(place))))
+                for place, hint in enumerate(self.axis.hints)
             ),
         )
 
@@ -208,7 +212,6 @@ class _Chart:
 
     def _table(self) -> SafeString:
         """The latest on top."""
-        names = list(enumerate(self.axis.names))
         return format_html(
             '<details class="chart-data"><summary>{}</summary><div class="table-box" tabindex="0" role="region" '
             'aria-label="{}"><table class="table"><thead><tr><th scope="col">{}</th>{}</tr></thead>'
@@ -217,13 +220,16 @@ class _Chart:
             self.title,
             self.axis.head,
             format_html_join("", '<th scope="col" class="num">{}</th>', ((one.label,) for one in self.series)),
-            format_html_join("", "{}", ((self._row(place, name),) for place, name in reversed(names))),
+            format_html_join("", "{}", ((self._row(place),) for place in reversed(range(len(self.axis.names))))),
         )
 
-    def _row(self, place: int, name: str) -> SafeString:
+    def _row(self, place: int) -> SafeString:
         cells = ((self.shown(one.values[place]),) for one in self.series)
         return format_html(
-            '<tr><th scope="row">{}</th>{}</tr>', name, format_html_join("", '<td class="num">{}</td>', cells)
+            '<tr><th scope="row" title="{}">{}</th>{}</tr>',
+            self.axis.hints[place],
+            self.axis.names[place],
+            format_html_join("", '<td class="num">{}</td>', cells),
         )
 
 

@@ -390,7 +390,6 @@ def test_the_bill_is_right_whatever_happens() -> None:
         settings=settings(
             max_examples=40,
             stateful_step_count=30,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
             phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to shrink so slow a test takes minutes
         ),

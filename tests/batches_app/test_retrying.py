@@ -442,12 +442,12 @@ OBSTACLES: dict[str, tuple[Any, str]] = {
     "model": (lambda batch: ServedModel.objects.update(is_enabled=False), "model takes no new batches"),
     "endpoint": (lambda batch: ServedModel.objects.update(endpoints=["/v1/embeddings"]), "model takes no new batches"),
     "price": (_take_price, "no price in force"),
-    "quota": (lambda batch: Account.objects.update(max_files=2), "may keep 2 files"),
-    "bytes": (lambda batch: Account.objects.update(max_bytes=1), "may keep 1 bytes"),
-    "active": (lambda batch: Account.objects.update(max_active_batches=0), "may have 0 active batches"),
-    "credit": (lambda batch: ledger.set_prepaid(batch.account_id, True), "credit is used up"),
-    "budget": (lambda batch: Account.objects.update(monthly_budget=0, budget_is_hard=True), "budget of 0"),
-    "key": (lambda batch: type(batch.api_key).objects.update(monthly_limit=0), "key's limit"),
+    "quota": (lambda batch: Account.objects.update(max_files=2), "limit of files or of bytes"),
+    "bytes": (lambda batch: Account.objects.update(max_bytes=1), "limit of files or of bytes"),
+    "active": (lambda batch: Account.objects.update(max_active_batches=0), "as many batches under way as it may"),
+    "credit": (lambda batch: ledger.set_prepaid(batch.account_id, True), "is used up"),
+    "budget": (lambda batch: Account.objects.update(monthly_budget=0, budget_is_hard=True), "is used up"),
+    "key": (lambda batch: type(batch.api_key).objects.update(monthly_limit=0), "is used up"),
 }
 WHILE_COPYING = ("quota", "bytes")  # how much room it takes is known then
 

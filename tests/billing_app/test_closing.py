@@ -164,7 +164,7 @@ def test_the_reconciler_closes_months() -> None:
     assert closing.close_due in reconciliation.STEPS
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(1, 10**9), st.booleans()), max_size=12))
 def test_closed_months_are_a_chain_that_ends_in_the_balance(moves: list[tuple[int, int, bool]]) -> None:
     """However the entries and the closings fall among each other."""

@@ -111,7 +111,7 @@ def test_a_result_that_is_not_stored_uses_nothing(account: Account, price: Price
 # What it adds up to
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(

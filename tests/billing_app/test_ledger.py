@@ -49,7 +49,7 @@ def price() -> Price:
 # What entries add up to
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["top_up", "give", "take", "use", "hold", "release"]), amounts, st.integers(0, 3)),

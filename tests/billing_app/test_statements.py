@@ -177,7 +177,7 @@ moves = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(moves, st.booleans())
 def test_opening_and_all_lines_are_closing(steps: list[Any], is_closed: bool) -> None:
     """M5: in Python, in JSON and in CSV, for months open and closed; and months follow each other without a gap."""

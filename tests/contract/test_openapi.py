@@ -83,9 +83,7 @@ def visitor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
 
 
 @API.parametrize()
-@settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=EXAMPLES, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 def test_the_document_is_kept(visitor: Visitor, case: Any) -> None:
     blank = any(value in BLANK for value in (case.query or {}).values())
     excluded = [*EXCLUDED, negative_data_rejection] if blank else EXCLUDED

@@ -309,7 +309,7 @@ STEPS: dict[str, Callable[[Tenant], Any]] = {
 }
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(sorted(STEPS)), min_size=5, max_size=20))
 def test_the_counters_are_the_rows_whatever_happens(db: None, disk: Disk, steps: list[str]) -> None:
     """F9: files that are not deleted, and the bytes of all that are still there."""

@@ -231,7 +231,7 @@ def assert_counted(owner: Tenant, disk: Disk) -> None:
     assert sum(path.stat().st_size for path in disk()) <= room
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(sorted(STEPS)), min_size=5, max_size=20))
 def test_the_counters_are_the_rows_whatever_happens(disk: Disk, steps: list[str]) -> None:
     owner = Tenant(timezone.now().isoformat())

@@ -145,7 +145,7 @@ def test_it_says_which_stage_it_waits_for(acme: Tenant, columns: dict[str, Any],
 @pytest.mark.parametrize(
     ("paused", "lane", "shard", "said"),
     [
-        (True, {}, "waiting", "Its model has been paused by an operator since 2026-11-20 10:02:00."),
+        (True, {}, "waiting", "Its model has been paused by an operator since 2026-11-20 10:02:00"),
         (False, None, "waiting", "Its requests are ready, and no lane worker is free to send them."),
         (False, {"paused_since": SINCE, "pause_reason": "HTTP 503. Busy."}, "running",
          "The upstream has been away since 2026-11-20 10:02:00 (HTTP 503. Busy)."),
@@ -177,6 +177,9 @@ def test_it_says_since_when_the_upstream_throttles(acme: Tenant) -> None:
     batch = acme.has_batch(status=Status.IN_PROGRESS, total=9, model=model)
     said = f"The upstream has throttled since {minute:%Y-%m-%d %H:%M}:00 (HTTP 429): 4 of 32 requests at once"
     assert said in text_of(signed_in(), batch)
+    assert f'since <time datetime="{minute.isoformat()}" title="{minute:%Y-%m-%d %H:%M}:00 UTC">' in html_of(
+        signed_in(), batch
+    )
 
 
 def test_it_counts_the_batches_that_go_first_and_the_accounts_that_share_the_model(acme: Tenant) -> None:

@@ -119,6 +119,14 @@ def test_times_are_those_of_the_viewer() -> None:
     assert texts(figure, ".//*[@class='chart-foot']/text") == ["17:30", "17:45", "18:00", "18:15"]
 
 
+def test_utc_is_told_under_the_mouse_and_in_the_table() -> None:
+    with timezone.override(ZoneInfo("Asia/Kolkata")):
+        figure = area("t", HOUR, [Series("a", [7] * 60)])
+    hint = "17:30 · 2026-11-24 12:00 UTC"
+    assert texts(figure, ".//*[@class='chart-hit']/title")[0] == f"{hint}\na: 7"
+    assert [one.get("title") for one in drawn(figure).findall(".//tbody/tr/th")][-1] == hint
+
+
 def test_a_time_says_its_day_where_there_are_two() -> None:
     night = [NOON + timedelta(hours=11, minutes=minute) for minute in range(120)]
     assert "(11-24 23:00)" in area("t", night, [Series("a", [9] + [1] * 119)])
