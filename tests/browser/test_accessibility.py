@@ -129,6 +129,15 @@ def test_what_has_the_focus_is_seen_on_a_phone(visit: Visitor, known: dict[str, 
     assert not unseen, "\n".join(unseen)
 
 
+@pytest.mark.parametrize("name", ["overview", "files", "workers", "audit"])
+def test_the_menu_of_a_phone_shows_the_page_that_one_is_on(visit: Visitor, known: dict[str, Place], name: str) -> None:
+    page = known[name].seen_by(visit, width=360, height=740)
+    box = page.locator(".side [aria-current]").bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 360
+
+
 def go(page: Page, target: Locator) -> None:
     """By Tab, from where the focus is."""
     for _ in range(MOST_STEPS):

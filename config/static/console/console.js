@@ -19,6 +19,10 @@
     document.cookie = `timezone=${zone}; path=/; max-age=31536000; samesite=lax${location.protocol === "https:" ? "; secure" : ""}`;
   }
 
+  /* On a phone the menu is a row that scrolls: the page that one is on is in sight */
+  const here = document.querySelector(".side [aria-current]");
+  if (here) here.closest(".side").scrollLeft = here.offsetLeft - (innerWidth - here.offsetWidth) / 2;
+
   /* Live: <div id data-live="/address">: asked every 2 s, less often while nothing changes, up to 15 s; the answer says
      by data-live whether it goes on. It waits while the tab is hidden, or somebody does what it would disturb. */
   const FIRST = 2000, LAST = 15000, GROWTH = 1.5;
