@@ -16,7 +16,7 @@ import django_rq
 import rq
 from django.conf import settings
 from django.db import transaction
-from redis import Redis, RedisError
+from redis import Redis, RedisError, ResponseError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rq.exceptions import DeserializationError, NoSuchJobError
@@ -145,11 +145,15 @@ class Snapshot:
     depths: Mapping[str, int] = field(default_factory=dict)
 
 
-def answers() -> bool:
+def wanting() -> str:
+    """Why Redis takes no jobs; empty where it does."""
     try:
-        return bool(_connection(LOOK_TIMEOUT).ping())
+        _connection(LOOK_TIMEOUT).set("batchdesk:ready", 1, ex=60)
+    except ResponseError:
+        return "writes nothing: full, or a replica"
     except RedisError:
-        return False
+        return "away"
+    return ""
 
 
 def snapshot() -> Snapshot:

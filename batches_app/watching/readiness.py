@@ -80,8 +80,8 @@ class Blobs:
 
 
 def _redis() -> None:
-    if not queue.answers():
-        raise Wanting("away")
+    if why := queue.wanting():
+        raise Wanting(why)
 
 
 class Check:

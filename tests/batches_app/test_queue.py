@@ -142,9 +142,17 @@ def test_a_job_that_fails_is_told_of_without_what_its_exception_quotes(redis: "R
     assert sent not in log.text
 
 
-def test_whether_redis_answers(redis: "Redis") -> None:
-    assert queue.answers()
+def test_a_redis_that_takes_jobs_wants_nothing(redis: "Redis") -> None:
+    assert queue.wanting() == ""
 
 
-def test_a_redis_that_is_away_does_not_answer() -> None:
-    assert not queue.answers()
+def test_a_redis_that_is_full_takes_none(redis: "Redis") -> None:
+    redis.config_set("maxmemory", 1)
+    try:
+        assert queue.wanting() == "writes nothing: full, or a replica"
+    finally:
+        redis.config_set("maxmemory", 0)
+
+
+def test_a_redis_that_is_away_takes_none() -> None:
+    assert queue.wanting() == "away"
