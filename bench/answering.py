@@ -25,7 +25,8 @@ print(json.dumps([[b.created_at.timestamp(), b.completed_at.timestamp()] for b i
 _NO_LIMIT = """
 from billing_app.models import Account
 for account in Account.objects.all():
-    account.rate_limits.create(scope="batches.retrieve", per_minute=1_000_000)
+    for scope in ("batches.retrieve", "batches.list", "files.create"):
+        account.rate_limits.create(scope=scope, per_minute=1_000_000)
 """
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
@@ -43,7 +44,7 @@ def run_small_batches() -> Iterator[Figure]:
 def run_calls() -> Iterator[Figure]:
     with installation() as (stack, client), Meter(stack) as meter:
         allow_any_rate(stack)
-        caller = Caller(stack, batch_call(stack, client, small_batch(client)))
+        caller = Caller(stack, request_of(stack, client, f"GET /v1/batches/{small_batch(client)}"))
         caller.call(400)  # warm
         time.sleep(1)
         before, start = meter.cpu(), time.monotonic()
@@ -62,9 +63,10 @@ def allow_any_rate(stack: Stack) -> None:
     stack.shell(_NO_LIMIT)
 
 
-def batch_call(stack: Stack, client: OpenAI, batch_id: str) -> bytes:
-    request = f"GET /v1/batches/{batch_id} HTTP/1.1\r\nHost: 127.0.0.1:{stack.port}\r\n"
-    return f"{request}Authorization: Bearer {client.api_key}\r\n\r\n".encode()
+def request_of(stack: Stack, client: OpenAI, what: str, body: bytes = b"", kind: str = "application/json") -> bytes:
+    head = f"{what} HTTP/1.1\r\nHost: 127.0.0.1:{stack.port}\r\nAuthorization: Bearer {client.api_key}\r\n"
+    content = f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n" if body else ""
+    return f"{head}{content}\r\n".encode() + body
 
 
 def small_batch(client: OpenAI) -> str:

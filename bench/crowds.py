@@ -10,13 +10,18 @@ from statistics import median, quantiles
 from openai import OpenAI
 
 from bench import slow_clients
-from bench.answering import CONNECTIONS, Caller, allow_any_rate, batch_call, small_batch
+from bench.answering import CONNECTIONS, Caller, allow_any_rate, request_of, small_batch
 from bench.installation import installation
 from bench.report import Figure
 from tests.fake_upstream import FakeUpstream
 from tests.stack import ROOT, Stack, chat_input, start_batch, wait_for
 
-CALLS = 4_000
+CALLS, WARM = 4_000, 400
+FORM_KIND = "multipart/form-data; boundary=x"
+FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="file"; filename="small.jsonl"\r\n\r\n{}\n\r\n--x--\r\n'
+)
 TENANTS = 3
 DOWNLOAD_BYTES = 50_000_000  # more than sockets hold
 BATCHES, LINES = 20, 50_000
@@ -33,20 +38,34 @@ def run() -> Iterator[Figure]:
 def _slow_clients() -> Iterator[Figure]:
     with installation() as (stack, client):
         allow_any_rate(stack)
-        caller = Caller(stack, batch_call(stack, client, small_batch(client)))
-        caller.call(400)  # warm
-        alone = caller.call(CALLS)
+        batch_id = small_batch(client)
+        callers = {
+            "GET /batches/{id}": Caller(stack, request_of(stack, client, f"GET /v1/batches/{batch_id}")),
+            "GET /batches": Caller(stack, request_of(stack, client, "GET /v1/batches")),
+            "POST /files": Caller(stack, request_of(stack, client, "POST /v1/files", FORM, FORM_KIND)),
+        }
+        alone = {name: _waits(caller) for name, caller in callers.items()}
         with _crowd(stack):
             time.sleep(2)
-            beside = caller.call(CALLS)
+            beside = {name: _waits(caller) for name, caller in callers.items()}
     per_tenant = f"{slow_clients.UPLOADS} uploads at 1 MB/s and {slow_clients.DOWNLOADS} unread downloads"
     crowd = (
         f"{slow_clients.SILENT:,} idle, {slow_clients.SLOWLORIS} slowloris, {TENANTS} tenants with {per_tenant} each"
     )
-    for waits, when, note in ((alone, "alone", f"{CONNECTIONS} connections"), (beside, "beside slow clients", crowd)):
-        yield Figure("g", f"GET /batches/{{id}} {when}: median", median(waits) * 1_000, "ms")
-        yield Figure("g", f"GET /batches/{{id}} {when}: p99", quantiles(waits, n=100)[98] * 1_000, "ms", note=note)
-        yield Figure("g", f"GET /batches/{{id}} {when}: longest", max(waits) * 1_000, "ms")
+    for name in callers:
+        yield from _waited(f"{name} alone", alone[name], f"{CONNECTIONS} connections")
+        yield from _waited(f"{name} beside slow clients", beside[name], crowd)
+
+
+def _waits(caller: Caller) -> list[float]:
+    caller.call(WARM)
+    return caller.call(CALLS)
+
+
+def _waited(what: str, waits: list[float], note: str) -> Iterator[Figure]:
+    yield Figure("g", f"{what}: median", median(waits) * 1_000, "ms")
+    yield Figure("g", f"{what}: p99", quantiles(waits, n=100)[98] * 1_000, "ms", note=note)
+    yield Figure("g", f"{what}: longest", max(waits) * 1_000, "ms")
 
 
 @contextmanager
