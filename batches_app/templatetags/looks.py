@@ -3,7 +3,7 @@
 from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from batches_app.console import looks
 from batches_app.models import Operation
@@ -29,8 +29,10 @@ def operation_state(value: str) -> SafeString:
 @register.simple_tag
 def operation_progress(operation: Operation) -> SafeString:
     numbers = {"done": f"{operation.position:,}", "total": f"{operation.total:,}"}
-    of_lines = operation.kind == looks.Kind.RETRY
-    text = _("%(done)s of %(total)s lines") if of_lines else _("%(done)s of %(total)s batches")
+    if operation.kind == looks.Kind.RETRY:
+        text = ngettext("%(done)s of %(total)s line", "%(done)s of %(total)s lines", operation.total)
+    else:
+        text = ngettext("%(done)s of %(total)s batch", "%(done)s of %(total)s batches", operation.total)
     width = 100 * operation.position / operation.total if operation.total else 0
     return format_html(
         '<span class="progress"><svg class="bar" role="img" aria-label="{0}" viewBox="0 0 100 6" '

@@ -13,6 +13,7 @@ from batches_app import error_groups, operations, results
 from batches_app.models import Batch, Operation, ServedModel
 from batches_app.results import ErrorCode, Outcome
 from batches_app.states import Status
+from batches_app.templatetags.looks import operation_progress
 from billing_app import api_keys
 from billing_app.models import AuditEntry
 from tests.factories import AccountFactory, BatchFactory, PriceFactory, ServedModelFactory
@@ -225,6 +226,11 @@ def test_a_form_that_is_sent_twice_starts_once() -> None:
         assert start(client, operation).status_code == 302
     assert AuditEntry.objects.filter(action="operation.started").count() == 1
     assert "started before" in messages_of(client, f"/console/operations/{operation.pk}")
+
+
+@pytest.mark.parametrize(("total", "said"), [(1, "0 of 1 batch<"), (2000, "0 of 2,000 batches<")])
+def test_how_far_it_is(total: int, said: str) -> None:
+    assert said in operation_progress(Operation(kind=Operation.Kind.CANCEL, total=total))
 
 
 def test_a_running_one_is_live_and_can_be_aborted() -> None:
