@@ -249,7 +249,10 @@ def database_restart(ground: Ground) -> Iterator[None]:
     yield
 
 
-TABLES = ("batches_app_batch", "batches_app_shard", "batches_app_lane", "billing_app_balance", "files_app_storedfile")
+TABLES = (
+    *("batches_app_batch", "batches_app_shard", "batches_app_lane", "billing_app_balance", "files_app_storedfile"),
+    *("files_app_multipartupload", "billing_app_reservation"),
+)
 
 
 @fault("PostgreSQL: a table locked")

@@ -3,9 +3,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from tests.chaos.answers import Answers
 from tests.chaos.faults import Fault
 from tests.chaos.ground import CONCURRENCY, LANES
-from tests.chaos.tenants import Answers
 
 WINDOW = 256  # results between two flushes of a lane, at most
 LONGEST, MEDIAN = 60.0, 15.0  # seconds that a recovery takes at most
@@ -21,7 +21,8 @@ class Struck:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`good`: by marker, how many good answers the upstream gave. `recoveries`: seconds, in the order of `struck`."""
+    """`good`: by marker, how many good answers the upstream gave. `recoveries`: seconds, in the order of `struck`.
+    `uploads` in parts, by their end; a stranger's `attempts`, by what came of them; `flooded`: asked and refused."""
 
     seed: int
     struck: Sequence[Struck]
@@ -29,6 +30,9 @@ class Report:
     recoveries: Sequence[float | None]
     batches: int
     lines: int
+    uploads: Mapping[str, int]
+    attempts: Mapping[str, int]
+    flooded: tuple[int, int]
     good: Mapping[str, int]
     answers: Answers
     given_up: Sequence[str]
@@ -58,7 +62,7 @@ class Report:
         if self.sent_twice > self.allowed_twice:
             yield f"{self.sent_twice} requests were sent again, and {self.allowed_twice} at most were to be"
         if self.answers.wrong:
-            yield f"{len(self.answers.wrong)} answers of the API were errors of its own"
+            yield f"{len(self.answers.wrong)} answers of the API were wrong"
         yield from (f"a fault failed itself: {s.fault.name}: {s.failure}" for s in self.struck if s.failure)
 
     def text(self) -> str:
@@ -76,6 +80,9 @@ class Report:
         yield f"{self.batches} batches, {self.lines:,} requests; {twice}"
         if known:
             yield f"recovery: median {median(known):.1f} s, longest {max(known):.1f} s"
+        yield f"uploads in parts: {_listed(self.uploads)}"
+        yield f"{sum(self.attempts.values())} attempts of a stranger: {_listed(self.attempts)}"
+        yield f"{self.flooded[0]:,} requests of a flood: {self.flooded[1]:,} refused by its rate limit"
         yield f"API answers: {dict(sorted(self.answers.counts.items()))}"
         yield from (f"  wrong: {count} x {what}" for what, count in Counter(self.answers.wrong).most_common(20))
         yield from (f"  given up by the SDK: {n} x {what}" for what, n in Counter(self.given_up).most_common(10))
@@ -87,3 +94,7 @@ class Report:
         for struck, seconds in zip(self.struck, self.recoveries, strict=True):
             if struck.fault.name == name:
                 yield seconds
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items())) or "none"

@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
@@ -9,8 +10,10 @@ from threading import Lock
 
 from tests.chaos import faults, proof
 from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.flood import Flood
 from tests.chaos.ground import Ground, ground
 from tests.chaos.report import Report, Struck
+from tests.chaos.stranger import Stranger
 from tests.chaos.tenants import Tenants
 from tests.chaos.watch import Watch
 
@@ -49,17 +52,20 @@ class Storm:
     def run(self) -> Report:
         with ground(random.Random(self._seed)) as here:
             tenants, watch = Tenants(here, self._seed, self._accounts), Watch(here)
+            stranger, flood = Stranger(here, tenants, self._seed), Flood(here)
             here.upstream.control.set(latency_ms=LATENCY_MS)
-            tenants.start()
-            watch.start()
+            for one in (tenants, watch, stranger, flood):
+                one.start()
             time.sleep(WARM_UP)
             self._carry_out(here)
+            stranger.stop()
+            flood.calm_down()
             tenants.stop()
             broken = proof.drain(tenants)
             watch.stop()
-            broken += proof.broken(here, tenants)
+            broken += [*stranger.broken(), *proof.broken(here, tenants), *flood.broken()]
             tenants.close()
-            return self._report(here, tenants, watch, broken)
+            return self._report(here, tenants, watch, stranger, flood, broken)
 
     def _carry_out(self, here: Ground) -> None:
         began = time.monotonic()
@@ -79,7 +85,9 @@ class Storm:
         with self._lock:
             self._struck.append(Struck(planned.fault, began, time.monotonic(), failure))
 
-    def _report(self, here: Ground, tenants: Tenants, watch: Watch, broken: list[str]) -> Report:
+    def _report(
+        self, here: Ground, tenants: Tenants, watch: Watch, stranger: Stranger, flood: Flood, broken: list[str]
+    ) -> Report:
         return Report(
             seed=self._seed,
             struck=self._struck,
@@ -87,6 +95,9 @@ class Storm:
             recoveries=[watch.recovery(struck.ended) for struck in self._struck],
             batches=sum(len(tenant.owed) for tenant in tenants.all),
             lines=sum(len(owed.custom_ids) for tenant in tenants.all for owed in tenant.owed),
+            uploads=sum((tenant.parts.ends for tenant in tenants.all), Counter()),
+            attempts=stranger.counts,
+            flooded=(flood.asked, flood.refused),
             good=here.upstream.control.seen()["good"],
             answers=tenants.answers,
             given_up=[failure for tenant in tenants.all for failure in tenant.failures],

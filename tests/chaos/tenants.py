@@ -4,16 +4,18 @@ and download, and remember what they are owed."""
 import random
 import time
 import uuid
-from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from threading import Event, Lock, Thread
-from typing import Any
+from dataclasses import dataclass
+from threading import Event, Thread
+from typing import Any, Literal
 
 import openai
 from openai import OpenAI
 
+from tests.chaos.answers import LATE, Answers
 from tests.chaos.ground import MODEL, Ground
+from tests.chaos.parts import InParts
 from tests.stack import CHAT, TERMINAL, request_line
 
 ACCOUNTS = 20
@@ -21,6 +23,8 @@ SIZES = {"small": (1, 20), "middling": (50, 400), "large": (800, 2500)}
 MIX = ["small", "middling", "small", "small", "large", "middling", "small", "middling", "small", "small"]
 OPEN = 3  # batches of a tenant at the same time
 RETRIES = 12  # of the SDK, of 0.5 to 8 s each
+
+Kind = Literal["file", "batch", "upload"]
 
 
 @dataclass(slots=True)
@@ -32,33 +36,21 @@ class Owed:
     cancelled: bool = False
 
 
-@dataclass(slots=True)
-class Answers:
-    """Of the API, by status; and those that should not be, each in a line."""
-
-    counts: Counter[int] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
-    _lock: Lock = field(default_factory=Lock)
-
-    def note(self, response: Any) -> None:
-        with self._lock:
-            self.counts[response.status_code] += 1
-            if response.status_code >= 500 and not (response.status_code == 503 and "retry-after" in response.headers):
-                self.wrong.append(f"{response.request.method} {response.request.url.path}: {response.status_code}")
-
-
 class Tenant:
     def __init__(self, ground: Ground, number: int, seed: int, answers: Answers, stopped: Event) -> None:
         is_prepaid = number % 2 == 0
         account = ground.stack.manage("create_account", f"tenant-{number}", *["--prepaid"] * is_prepaid)
         if is_prepaid:
             ground.stack.manage("credit", f"tenant-{number}", "1000000", "--reason", "before the storm")
-        http = openai.DefaultHttpxClient(event_hooks={"response": [answers.note]}, trust_env=False)
+        hooks: dict[str, list[Callable[..., None]]] = {"request": [answers.expect], "response": [answers.note]}
+        http = openai.DefaultHttpxClient(event_hooks=hooks, trust_env=False)
         self.client = OpenAI(
-            base_url=ground.stack.base_url, api_key=account["key"], max_retries=RETRIES, http_client=http, timeout=30
+            base_url=ground.stack.base_url, api_key=account["key"], max_retries=RETRIES, http_client=http, timeout=LATE
         )
         self.size, self.chance = SIZES[MIX[number % len(MIX)]], random.Random(seed * 1_000 + number)
         self.owed: list[Owed] = []
+        self.ids: dict[Kind, list[str]] = {"file": [], "batch": [], "upload": []}  # what others may hear of
+        self.parts = InParts(self.client, self.chance, begun=self.ids["upload"])
         self.failures: list[str] = []  # calls that the SDK gave up
         self._number, self._stopped = number, stopped
         self.thread = Thread(target=self._work, name=f"tenant-{number}", daemon=True)
@@ -84,17 +76,26 @@ class Tenant:
         name = uuid.UUID(int=self.chance.getrandbits(128)).hex[:12]
         custom_ids = [f"{name}-{line}" for line in range(self.chance.randint(*self.size))]
         data = "\n".join(request_line(custom_id, f"cid:{custom_id} hello", MODEL) for custom_id in custom_ids)
-        once = {"extra_headers": {"Idempotency-Key": name}}
-        file = self.client.files.create(file=(f"{name}.jsonl", data.encode()), purpose="batch", **once)  # type: ignore[arg-type]
+        once = {"Idempotency-Key": name}
+        file_id = self._upload(f"{name}.jsonl", data.encode(), once)
         batch = self.client.batches.create(
-            input_file_id=file.id,
+            input_file_id=file_id,
             endpoint=CHAT,  # type: ignore[arg-type]
             completion_window="24h",
-            **once,  # type: ignore[arg-type]
+            extra_headers=once,
         )
         self.owed.append(Owed(batch.id, custom_ids))
+        self.ids["file"].append(file_id)
+        self.ids["batch"].append(batch.id)
         if self.chance.random() < 0.2:
-            self.client.files.delete(file.id)  # F6: the batch has its bytes
+            self.client.files.delete(file_id)  # F6: the batch has its bytes
+
+    def _upload(self, filename: str, data: bytes, once: dict[str, str]) -> str:
+        if self.chance.random() < 0.2:
+            self.parts.give_up(filename, data)  # and then begins anew
+        if self.chance.random() < 0.4:
+            return self.parts.send(filename, data)
+        return self.client.files.create(file=(filename, data), purpose="batch", extra_headers=once).id
 
     def _cancel(self, batch: Any) -> None:
         with suppress(openai.ConflictError):
@@ -105,6 +106,7 @@ class Tenant:
     def _read(self, batch: Any) -> None:
         for file_id in (batch.output_file_id, batch.error_file_id):
             if file_id:
+                self.ids["file"].append(file_id)
                 self.client.files.content(file_id).read()
 
 

@@ -1,9 +1,13 @@
 """A short storm: what `make chaos` does for ten minutes."""
 
+import re
+
 import pytest
 
 from tests.chaos.faults import FAULTS
 from tests.chaos.storm import Storm, plan
+from tests.chaos.stranger import ATTEMPTS
+from tests.strangers.calls import CALLS
 
 
 def test_a_seed_is_a_plan() -> None:
@@ -13,6 +17,17 @@ def test_a_seed_is_a_plan() -> None:
     assert {planned.fault.name for planned in first} == {fault.name for fault in FAULTS}
 
 
+def test_a_stranger_tries_every_call_about_what_is_another_s() -> None:
+    tried = {(attempt.method, f"v1/{attempt.path.partition('?')[0]}") for attempt in ATTEMPTS}
+    there = {
+        (call.method, re.sub("<str:.*?>", "<id>", path))
+        for path, calls in CALLS.items()
+        for call in calls
+        if call.about
+    }
+    assert tried >= there
+
+
 @pytest.mark.once
 def test_nothing_is_lost_doubled_or_billed_twice_in_a_short_storm() -> None:
     """Promise 1 and 2, on PostgreSQL: the faults of a seed, and then every request has its one answer."""
@@ -20,6 +35,9 @@ def test_nothing_is_lost_doubled_or_billed_twice_in_a_short_storm() -> None:
     text = report.text()
     assert len(report.struck) >= 12
     assert report.lines > 100, text
+    assert report.uploads["completed"] > 0, text
+    assert report.attempts["refused"] > 30, text
+    assert report.flooded[1] > 0, text
     assert not report.broken, text
     # Not all that `report.missed` says: how long a recovery takes is the machine's affair here.
     assert report.answers.wrong == [], text
