@@ -22,6 +22,7 @@ from config import addresses
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 MAIL_TIMEOUT = 5  # seconds, for each answer of the mail server
+S3_OPTIONS = ("endpoint_url", "region_name", "addressing_style", "signature_version")
 
 env = FileAwareEnv(eager=False)
 
@@ -48,8 +49,10 @@ def storage(url: str, folder: Path) -> dict[str, Any]:
     if parts.scheme != "s3" or not parts.netloc:
         raise ImproperlyConfigured(f"STORAGE_URL must look like s3://BUCKET?endpoint_url=…, not {url!r}.")
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    if unknown := [name for name in options if name not in S3_OPTIONS]:
+        raise ImproperlyConfigured(f"STORAGE_URL knows {', '.join(S3_OPTIONS)}, not {unknown[0]!r}.")
     return {
-        "BACKEND": "storages.backends.s3.S3Storage",
+        "BACKEND": "files_app.bucket.Bucket",
         # Downloads of a blob spill to disk past 1 MiB: memory must not grow with the file.
         "OPTIONS": {"bucket_name": parts.netloc, "max_memory_size": 1024 * 1024, "file_overwrite": False} | options,
     }

@@ -7,8 +7,10 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from django.core.exceptions import SuspiciousOperation
 from django.core.files.base import ContentFile, File
@@ -29,16 +31,45 @@ class DurableFileSystemStorage(FileSystemStorage):
                 os.close(handle)
         return saved
 
+    def read_range(self, name: str, offset: int, size: int) -> bytes:
+        with self.open(name) as file:
+            file.seek(offset)
+            return bytes(file.read(size))
+
 
 @contextmanager
 def _failing_as_a_disk() -> Iterator[None]:
     """botocore's own exceptions are many, and have no ancestor in common with a disk's."""
     try:
         yield
-    except (OSError, SuspiciousOperation):
+    except SuspiciousOperation:
         raise
     except Exception as error:
-        raise OSError(errno.EIO, f"{type(error).__name__}: {error}") from error
+        failure = _as_of_a_disk(error)
+        if isinstance(failure, FileNotFoundError):
+            try_to_ask()
+        if failure is error:
+            raise
+        raise failure from error
+
+
+def _as_of_a_disk(error: Exception) -> OSError:
+    # botocore's time-outs are OSErrors, but without the number by which a disk that is away is known.
+    if isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and error.errno):
+        return error
+    said = getattr(error, "response", None)  # of its ClientError
+    if isinstance(said, dict) and said.get("Error", {}).get("Code") in ("NoSuchKey", "404"):  # the latter of a HEAD
+        return FileNotFoundError(errno.ENOENT, str(error))
+    return _broken(error)
+
+
+def _broken(error: Exception) -> OSError:
+    return OSError(errno.EIO, f"{type(error).__name__}: {error}")
+
+
+def _storage() -> Any:
+    """A DurableFileSystemStorage or a Bucket."""
+    return default_storage
 
 
 @_failing_as_a_disk()
@@ -51,21 +82,30 @@ def write(folder: str, content: "bytes | File[bytes]") -> str:
 
 @_failing_as_a_disk()
 def read(name: str) -> "File[bytes]":
-    return default_storage.open(name, "rb")
+    file = default_storage.open(name, "rb")
+    try:
+        file.open()  # S3 sends the bytes here. At the first `read` nobody would turn what fails into an OSError.
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 @_failing_as_a_disk()
 def read_range(name: str, offset: int, size: int) -> bytes:
-    with read(name) as file:
-        file.seek(offset)
-        data: bytes = file.read(size)
-    return data
+    found: bytes = _storage().read_range(name, offset, size)
+    return found
+
+
+def delete(name: str) -> None:
+    """Deleting what is gone already is fine: removal is retried after a crash."""
+    with suppress(FileNotFoundError), _failing_as_a_disk():
+        default_storage.delete(name)
 
 
 @_failing_as_a_disk()
-def delete(name: str) -> None:
-    """Deleting what is gone already is fine: removal is retried after a crash."""
-    default_storage.delete(name)
+def modified_at(name: str) -> datetime:
+    return default_storage.get_modified_time(name)
 
 
 @_failing_as_a_disk()
@@ -97,10 +137,13 @@ def try_to_write() -> None:
 
 
 def try_to_ask() -> bool:
-    """Whether there is a storage that answers, where that costs less than to write. Raises what the storage raises."""
+    """Whether there is a storage that answers, where that costs less than to write. Raises OSError."""
     if isinstance(default_storage, FileSystemStorage):
         return False
-    default_storage.exists("probes/none")
+    try:
+        _storage().ask()
+    except Exception as error:
+        raise _broken(error) from error
     return True
 
 

@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 
 from django.conf import settings
-from django.core.files.storage import default_storage
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
@@ -177,7 +176,7 @@ def _is_removed(row: StoredFile | UploadPart) -> bool:
 
 def _is_older(name: str, before: datetime) -> bool:
     try:
-        return default_storage.get_modified_time(name) < before
+        return blobs.modified_at(name) < before
     except FileNotFoundError:  # gone in the meantime
         return False
 

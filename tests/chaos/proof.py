@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,7 +72,8 @@ def _status(client: OpenAI, owed: Owed) -> str:
 
 def broken(ground: Ground, tenants: Tenants) -> Iterator[str]:
     """Each in a sentence."""
-    yield from (f"limited, with too few requests of its own: {what}" for what in tenants.answers.unjust)
+    for what, count in Counter(tenants.answers.unjust).items():
+        yield f"A tenant with few requests of its own was limited, or not told for how long: {count} x {what}"
     for tenant in tenants.all:
         for owed in tenant.owed:
             yield from _of_batch(tenant, owed)
