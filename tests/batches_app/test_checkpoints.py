@@ -10,7 +10,7 @@ from django.utils import timezone
 from batches_app import checkpoints, lanes
 from batches_app.checkpoints import BatchFacts, LineResult, Window
 from batches_app.lanes import HeldLane, LeaseLost, Report
-from batches_app.models import Batch, Checkpoint, Lane, Shard
+from batches_app.models import Batch, BatchEvent, Checkpoint, Lane, Shard
 from billing_app import ledger
 from billing_app.models import Balance, LedgerEntry
 from billing_app.pricing import Tokens
@@ -128,5 +128,7 @@ def test_a_batch_that_outgrows_its_credit_is_stopped_if_there_is_something_left_
     Batch.objects.update(total=total)
     checkpoints.flush(_held(shard), [_window(shard, _success(1))], [], Report(), now=NOW)
     assert Batch.objects.get(pk=shard.batch_id).status == status
+    stops = BatchEvent.objects.values_list("kind", flat=True)
+    assert list(stops) == [BatchEvent.Kind.CANCELLED_FOR_CREDIT] * (status == "cancelling")
     assert ledger.bill(shard.batch.public_id).charged == Decimal("0.000225")
     assert Balance.objects.get().available == 0

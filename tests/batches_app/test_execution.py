@@ -148,10 +148,11 @@ def test_a_storage_or_database_that_is_away_is_waited_for(
     """Whatever it raises: no line is sent again for it, and none is taken for one that brings a process down."""
     monkeypatch.setattr(flushing, "PATIENCE", 0.0)
     monkeypatch.setattr(flushing, "close_old_connections", lambda: None)  # the test's transaction is in it
-    save, tries = default_storage.save, []
+    save, tries, leases = default_storage.save, [], []
 
     def away(*given: Any) -> str:
         tries.append(given)
+        leases.append(str(Lane.objects.get(pk=lane.pk).lease_expires_at))
         if len(tries) % 2:
             raise error
         return save(*given)
@@ -165,6 +166,7 @@ def test_a_storage_or_database_that_is_away_is_waited_for(
     _run(lane, upstream, monkeypatch)
     assert sorted(upstream.sent) == [1, 2, 3, 4, 5, 6]
     assert len(tries) >= 2
+    assert leases[1] > leases[0]  # it is kept meanwhile: a full disk does not make a lane look dead
     assert set(Shard.objects.values_list("state", "losses")) == {(Shard.State.DONE, 0)}
 
 

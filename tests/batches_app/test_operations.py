@@ -13,7 +13,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from batches_app import lifecycle, operations, reconciliation
-from batches_app.models import Batch, Operation
+from batches_app.models import Batch, BatchEvent, Operation
 from batches_app.states import Status
 from billing_app.models import Account, AuditEntry
 from tests.factories import AccountFactory, BatchFactory, PriceFactory
@@ -123,6 +123,8 @@ def test_a_small_operation_is_carried_out_at_once_and_in_the_name_of_who_started
     operation.refresh_from_db()
     assert (operation.state, operation.position, operation.changed, cancelled()) == (State.DONE, 2, 2, 2)
     assert operation.finished_at is not None
+    events = BatchEvent.objects.values_list("kind", "owner", "reason")
+    assert list(events) == [(BatchEvent.Kind.CANCELLED_BY_OPERATOR, "bo", "wrong prompt")] * 2
     for entry in entries("batch.cancelled"):
         assert (entry.actor, entry.address, entry.reason) == ("bo", "10.0.0.8", "wrong prompt")
         assert entry.changes == {"status": ["in_progress", "cancelling"]}

@@ -85,3 +85,10 @@ def test_what_is_left_at_this_rate_tells_the_end() -> None:
 )
 def test_nobody_tells_the_end_of_a_batch_that_stands_crawls_or_is_stopped(rate: float, status: str) -> None:
     assert progress.eta(running(10, status=status), rate, now=NOW) is None
+
+
+def test_what_has_ended_is_not_late() -> None:
+    batch = running(3600, expires_at=NOW - timedelta(hours=1))
+    assert progress.is_late(batch, None, now=NOW)
+    batch.status = Status.COMPLETED
+    assert not progress.is_late(batch, None, now=NOW)

@@ -499,6 +499,7 @@ def test_an_account_that_fills_up_in_the_last_moment_is_refused_whole(
     operations.carry_out(operation.pk)
     operation.refresh_from_db()
     assert (operation.state, batch.retries.count(), _inputs().count()) == (State.FAILED, 0, 1)
+    assert operation.problems == [[batch.public_id, Obstacle.NO_ROOM]]
     assert not default_storage.exists(written[0])
 
 

@@ -137,6 +137,8 @@ def test_a_model_is_paused_once_and_resumed_once() -> None:
     assert _state(model) == NOW
     assert [routing.resume(model, now=LATER) for _ in range(2)] == [True, False]
     assert _state(model) is None
+    model.refresh_from_db()
+    assert (model.paused_by, model.paused_reason) == ("", "")
 
 
 def test_a_model_stays_paused_when_its_route_is_set_again() -> None:

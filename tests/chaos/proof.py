@@ -14,26 +14,27 @@ from tests.chaos.tenants import Owed, Tenant, Tenants
 from tests.stack import TERMINAL, result_lines
 
 DRAINED_WITHIN = 240.0  # seconds
-# Deleted for good and swept as they would be in an hour; then bytes and rows are to agree.
+# Deleted for good and swept as they would be in hours; then bytes and rows are to agree.
 LEFT = """
 import json
 from datetime import timedelta
 from pathlib import Path
 from django.conf import settings
 from django.utils import timezone
+from batches_app import reconciliation
 from batches_app.models import Batch, Checkpoint, Lane, Operation, Shard
 from billing_app.models import Hold, LedgerEntry, Reservation
 from files_app import retention
 from billing_app import quotas
 from files_app.models import FileHold, MultipartUpload, StoredFile, UploadPart
-later = timezone.now() + timedelta(hours=2)
+later = (timezone.now() + timedelta(hours=3)).replace(minute=0, second=0)  # the sweep is an hourly one
 retention.expire_due(later)
 # Before any other room is given back: an upload that ends gives back its own, by itself.
 ended = MultipartUpload.objects.ended().values("reservation")
 kept_by_uploads = Reservation.objects.filter(pk__in=ended).count()
 quotas.give_back_expired(later)
 retention.remove_unheld(10_000)
-retention.sweep_orphans(later)
+reconciliation.sweep_orphans(later)  # of checkpoints too: who concludes a batch may be killed before it removes them
 root = Path(settings.DATA_DIR) / "blobs"
 there = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 named = set(StoredFile.objects.values_list("blob", flat=True)) | set(Checkpoint.objects.values_list("blob", flat=True))

@@ -5,8 +5,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.utils import timezone
 
-from batches_app.models import ServedModel
+from batches_app.models import BatchEvent, ServedModel
 from batches_app.states import TERMINAL, Status
+from billing_app.models import APIKey
 from tests.tenants import Tenant, error_of
 
 
@@ -174,6 +175,8 @@ def test_cancel(owner: Tenant, status: str) -> None:
     assert first["status"] == "cancelling"
     assert first["cancelling_at"] is not None
     assert owner.post(f"batches/{batch.public_id}/cancel").json() == first
+    event = BatchEvent.objects.get()
+    assert (event.kind, event.owner) == (BatchEvent.Kind.CANCELLED_BY_TENANT, str(APIKey.objects.get()))
 
 
 def test_cancel_a_cancelled_one(owner: Tenant) -> None:

@@ -1,5 +1,7 @@
 """The pages of operations: what is drafted, confirmed, watched and aborted there, and by whom."""
 
+import re
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -10,13 +12,13 @@ from django.utils import timezone
 from django.utils.html import escape
 
 from batches_app import error_groups, operations, results
-from batches_app.models import Batch, Operation, ServedModel
+from batches_app.models import Batch, Lane, Operation, ServedModel
 from batches_app.results import ErrorCode, Outcome
 from batches_app.states import Status
 from batches_app.templatetags.looks import operation_progress
 from billing_app import api_keys
 from billing_app.models import AuditEntry
-from tests.factories import AccountFactory, BatchFactory, PriceFactory, ServedModelFactory
+from tests.factories import AccountFactory, BatchFactory, LaneFactory, PriceFactory, ServedModelFactory
 from tests.operators import signed_in
 from tests.tenants import Tenant
 
@@ -39,11 +41,11 @@ def shown(client: Client, operation: Operation, **headers: str) -> str:
     return " ".join(answer.content.decode().split())
 
 
-def failed_batch(**columns: Any) -> Batch:
+def failed_batch(account: str = "acme", **columns: Any) -> Batch:
     """With 2 timeouts, and one line that was cancelled; 7 succeeded."""
     if not ServedModel.objects.filter(name="m").exists():
         ServedModelFactory(name="m")
-    tenant = Tenant("acme")
+    tenant = Tenant(account)
     price = PriceFactory(model_name="m", input_price=Decimal(1), output_price=Decimal(1))
     silent = Outcome(None, None, b"", ErrorCode.TIMEOUT, "")
     stopped = Outcome(None, None, b"", ErrorCode.BATCH_CANCELLED, "")
@@ -321,6 +323,30 @@ def test_lines_that_somebody_else_runs_again_meanwhile_are_not_run_twice() -> No
     start(client, others)
     states = Operation.objects.order_by("pk").values_list("state", flat=True)
     assert list(states) == [State.DONE, State.DRAFT, State.RUNNING]
+
+
+def test_nor_are_those_of_one_code_while_all_run_again_but_those_of_another_batch_are() -> None:
+    batch, other, client = failed_batch(), failed_batch("globex"), signed_in("operator")
+    drafts = []
+    for one, code in ((batch, ""), (batch, "timeout"), (other, "timeout")):
+        client.post(reverse("console:draft_retry"), {"batch": one.public_id, "code": code})
+        drafts.append(Operation.objects.latest("pk"))
+    for operation in drafts:
+        start(client, operation)
+    states = Operation.objects.order_by("pk").values_list("state", flat=True)
+    assert list(states) == [State.RUNNING, State.DRAFT, State.RUNNING]
+
+
+def test_what_is_in_flight_is_told_before_it_is_cancelled() -> None:
+    model, client = ServedModelFactory(), signed_in("operator")
+    lane = LaneFactory(model=model, in_flight=4, lease_expires_at=timezone.now() + timedelta(minutes=1))
+    columns = {"model": model, "total": 20, "completed": 10, "output_tokens": 1_000, "price": PriceFactory()}
+    draft(client, BatchFactory(**columns))
+    page = shown(client, Operation.objects.get())
+    assert "May still be billed" in page
+    assert re.search(r"lines in flight at most, about \S*\d", re.sub("<[^>]*>", "", page))
+    Lane.objects.filter(pk=lane.pk).update(in_flight=0)
+    assert "May still be billed" not in shown(client, Operation.objects.get())
 
 
 def test_a_retry_without_its_key_says_so() -> None:

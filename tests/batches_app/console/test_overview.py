@@ -28,6 +28,13 @@ pytestmark = pytest.mark.django_db
 PAGE = "/console/"
 
 
+def test_running_and_waiting_lead_to_these_batches() -> None:
+    BatchFactory()
+    html = signed_in().get(PAGE).content.decode()
+    tiles = re.findall(r'href="/console/batches\?work=(\w+)"><span class="tile-label">(\w+)<', html)
+    assert tiles == [("running", "Running"), ("waiting", "Waiting")]
+
+
 def shown(client: Client | None = None, query: str = "") -> str:
     answer = (client or signed_in("viewer")).get(PAGE + query)
     assert answer.status_code == 200

@@ -13,7 +13,7 @@ from django.test import Client
 from django.utils import timezone
 
 from billing_app import months
-from billing_app.models import Account, Price
+from billing_app.models import Account, AuditEntry, Price
 from billing_app.pricing import Tokens
 from tests.books import NOVEMBER, use
 from tests.factories import AccountFactory, PriceFactory
@@ -309,6 +309,10 @@ def test_a_statement_is_downloaded_as_csv_and_as_json(acme: Account) -> None:
     assert answer["Cache-Control"] == "no-store"
     assert answer.content.startswith(b"account_id,month,")
     assert billing.get(f"{address}{month}.json").json()["month"] == month
+    told = AuditEntry.objects.order_by("id").values_list("actor", "action", "account", "changes")
+    assert list(told) == [
+        ("bo", "statement.downloaded", "acme", {"file": [None, f"{month}.{kind}"]}) for kind in ("csv", "json")
+    ]
     for file in ("2001-01.csv", f"{month}.pdf", "x.csv", month, f"{month}.csv.exe"):
         assert billing.get(f"{address}{file}").status_code == 404
     for unknown in (acme.pk + 1, 10**30):

@@ -216,6 +216,7 @@ def test_what_comes_meanwhile_moves_no_page(same_second: list[str], acme: Tenant
 def test_going_back_ends_at_a_whole_first_page(same_second: list[str], acme: Tenant, viewer: Client) -> None:
     page = viewer.get(PAGE, {"after": viewer.get(PAGE).context["page"].after})
     before = page.context["page"].before
+    assert page.context["chips"] == []  # where one is in a list is no filter
     StoredFile.objects.filter(public_id=same_second[0]).update(created_at=timezone.now() - timedelta(days=1))
     answer = viewer.get(PAGE, {"before": before, "account": "acme"})
     assert (answer.status_code, answer["Location"]) == (302, f"{PAGE}?account=acme")
