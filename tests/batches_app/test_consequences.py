@@ -70,3 +70,9 @@ def test_lines_in_flight_may_still_be_billed_as_those_before_were() -> None:
     assert (found.in_flight, found.unrun, found.cost_in_flight) == (4, 7, None)
     Batch.objects.update(total=2, completed=0)
     assert consequences.of([batch.pk], now=NOW).in_flight == 1  # there are no more
+
+
+def test_what_has_ended_has_nothing_in_flight() -> None:
+    lane = LaneFactory(in_flight=4, lease_expires_at=NOW + timedelta(hours=1))
+    ended, alive = BatchFactory(model=lane.model, status=Status.FINALIZING), BatchFactory(total=20)
+    assert consequences.of([alive.pk, ended.pk], now=NOW).in_flight == 0

@@ -75,3 +75,13 @@ def test_what_has_ended_is_held_by_nobody_and_claimed_no_more() -> None:
     assert (operation.state, operation.changed, operation.lease_expires_at) == (State.DONE, 1, None)
     assert operation.finished_at is not None
     assert operation_lease.claim(operation.pk, now=timezone.now()) is None
+
+
+def test_a_step_is_that_of_one_operation() -> None:
+    now = timezone.now()
+    mine, other = (operation_lease.claim(running().pk, now=now) for _ in range(2))
+    assert mine is not None
+    assert other is not None
+    operation_lease.renew(mine, position=1)
+    kept = Operation.objects.get(pk=other.pk)
+    assert (kept.position, kept.lease_expires_at) == (0, other.lease_expires_at)

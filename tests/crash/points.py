@@ -121,7 +121,7 @@ def disarm(folder: Path) -> list[str]:
     """What nobody came by."""
     left = sorted(path.name for path in (folder / ARMED).iterdir())
     for point in left:
-        shutil.rmtree(folder / ARMED / point)
+        shutil.rmtree(folder / ARMED / point, ignore_errors=True)  # somebody may come by it at this moment
     return left
 
 

@@ -53,7 +53,7 @@ class Work:
         whole, cancelled = self._batch(), self._batch()
         wait_for(self.client, cancelled, "in_progress", "cancelling", "completed", seconds=60)
         self._cancel(cancelled)
-        self._end(whole)
+        assert self._end(whole) == "completed"
         self._end(cancelled)
         self._retry(whole)
         self._send_in_parts()
@@ -79,10 +79,11 @@ class Work:
         with suppress(openai.ConflictError):  # it was done first
             self.client.batches.cancel(batch.id)
 
-    def _end(self, batch: Any) -> None:
+    def _end(self, batch: Any) -> str:
         ended = wait_for(self.client, batch, seconds=90)
         if ended.request_counts.total:
             assert_whole(self.stack, self.client, ended, [str(n) for n in range(LINES)])
+        return str(ended.status)
 
 
 def not_killed_at(stack: Stack, passings: dict[str, int], work: Work) -> list[str]:
@@ -90,16 +91,13 @@ def not_killed_at(stack: Stack, passings: dict[str, int], work: Work) -> list[st
     matter of the clock, so that a passing that did not come is armed again, as an earlier one. Returns the points that
     nobody came by in any round."""
     for _ in range(ROUNDS):
-        missed = [point for group in in_groups(sorted(passings)) for point in missed_of(stack, group, passings, work)]
+        for group in in_groups(sorted(passings)):
+            for point in group:
+                points.arm(stack.folder, point, let_by=passings[point] - 1)
+            work.do()
+        missed = points.disarm(stack.folder)
         passings = {point: max(min(passings[point], SECOND), passings[point] // 2) for point in missed}
     return sorted(passings)
-
-
-def missed_of(stack: Stack, group: list[str], passings: dict[str, int], work: Work) -> list[str]:
-    for point in group:
-        points.arm(stack.folder, point, let_by=passings[point] - 1)
-    work.do()
-    return points.disarm(stack.folder)
 
 
 @pytest.mark.once
@@ -110,9 +108,8 @@ def test_whoever_dies_at_whichever_point_nothing_is_lost_or_doubled(crashing: St
     work.do()
     passings = points.passings(crashing.folder)
     last = {point: times for point, times in passings.items() if times > 1}
-    missed = not_killed_at(crashing, dict.fromkeys(passings, FIRST), work)
-    passings += (again := points.passings(crashing.folder))
-    assert [point for point in missed if point in again] == []  # a few are come by once in an installation's life
+    # A few are come by hardly more than once in an installation's life.
+    assert len(not_killed_at(crashing, dict.fromkeys(passings, FIRST), work)) < len(passings) / 20
     assert len(not_killed_at(crashing, last, work)) < len(last) / 10
     crashing.shell(SWEEP)
     found = sorted(passings + points.passings(crashing.folder))  # a death leads to some that nobody came by before

@@ -337,6 +337,15 @@ def test_nor_are_those_of_one_code_while_all_run_again_but_those_of_another_batc
     assert list(states) == [State.RUNNING, State.DRAFT, State.RUNNING]
 
 
+def test_what_was_run_before_the_draft_stands_in_no_way() -> None:
+    batch, client = failed_batch(), signed_in("operator")
+    for _ in range(2):
+        drafted = operations.draft_retry(batch, "timeout", by=OLGA, now=timezone.now())
+        start(client, drafted)
+        operations.carry_out(drafted.pk)
+    assert batch.retries.count() == 2
+
+
 def test_what_is_in_flight_is_told_before_it_is_cancelled() -> None:
     model, client = ServedModelFactory(), signed_in("operator")
     lane = LaneFactory(model=model, in_flight=4, lease_expires_at=timezone.now() + timedelta(minutes=1))
