@@ -59,6 +59,14 @@ class CannotRetry(Exception):
         self.why = why
 
 
+@contextmanager
+def _refusals_as_obstacles() -> Iterator[None]:
+    try:
+        yield
+    except tuple(REFUSALS) as error:
+        raise CannotRetry(REFUSALS[type(error)]) from None
+
+
 def sentence(why: str) -> Promise | str:
     return Obstacle(why).label if why in Obstacle.values else why  # as operations of earlier versions have it
 
@@ -89,12 +97,10 @@ class Prepared:
         parent = self.source.batch
         # First, as who creates a batch does: files and quota before it would be the other way round.
         Account.objects.select_for_update(no_key=True).get(pk=parent.account_id)
-        try:
+        with _refusals_as_obstacles():
             file = uploads.insert(parent.account, self.upload, self.blob, self.room, now=now)
             new = _new_batch(self.source, file)
             return lifecycle.create(parent.account, key_for(parent, now=now), new, now=now)
-        except tuple(REFUSALS) as error:
-            raise CannotRetry(REFUSALS[type(error)]) from None
 
 
 def source(batch: Batch, code: str, *, now: datetime) -> Source:
@@ -145,7 +151,7 @@ def prepared(batch: Batch, code: str, *, every_second: Callable[[int], None]) ->
     found = source(batch, code, now=timezone.now())
     with TemporaryUploadedFile(found.input.filename, "", 0, "") as content:
         lines, upload = _copy(found, content, every_second)
-        with _room(found, upload) as room:
+        with _refusals_as_obstacles(), quotas.reserved(batch.account, upload.size, now=timezone.now()) as room:
             blob = uploads.write_blob(upload, now=timezone.now())
             try:
                 yield Prepared(found, lines, upload, blob, room)
@@ -204,11 +210,8 @@ def _unserved(batch: Batch, now: datetime) -> Obstacle | None:
 
 
 def _check_admission(batch: Batch, now: datetime) -> None:
-    try:
-        with transaction.atomic():
-            admission.check_new(batch.account, key_for(batch, now=now), batch.endpoint, now=now)
-    except (admission.TooManyBatches, admission.OutOfFunds) as error:
-        raise CannotRetry(REFUSALS[type(error)]) from None
+    with _refusals_as_obstacles(), transaction.atomic():
+        admission.check_new(batch.account, key_for(batch, now=now), batch.endpoint, now=now)
 
 
 def _files(batch: Batch) -> models.QuerySet[StoredFile]:
@@ -263,16 +266,6 @@ def _expires_after(found: Source) -> int | None:
     """As long after its making as the batch's own input."""
     file = found.input
     return int((file.expires_at - file.created_at).total_seconds()) if file.expires_at else None
-
-
-@contextmanager
-def _room(found: Source, upload: uploads.Upload) -> Iterator[Reservation]:
-    try:
-        reserved = quotas.reserved(found.batch.account, upload.size, now=timezone.now())
-        with reserved as room:
-            yield room
-    except quotas.QuotaReached:
-        raise CannotRetry(Obstacle.NO_ROOM) from None
 
 
 def _new_batch(found: Source, file: StoredFile) -> lifecycle.NewBatch:

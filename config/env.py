@@ -51,11 +51,7 @@ def storage(url: str, folder: Path) -> dict[str, Any]:
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     if unknown := [name for name in options if name not in S3_OPTIONS]:
         raise ImproperlyConfigured(f"STORAGE_URL knows {', '.join(S3_OPTIONS)}, not {unknown[0]!r}.")
-    return {
-        "BACKEND": "files_app.bucket.Bucket",
-        # Downloads of a blob spill to disk past 1 MiB: memory must not grow with the file.
-        "OPTIONS": {"bucket_name": parts.netloc, "max_memory_size": 1024 * 1024, "file_overwrite": False} | options,
-    }
+    return {"BACKEND": "files_app.bucket.Bucket", "OPTIONS": {"bucket_name": parts.netloc} | options}
 
 
 def email(url: str) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def try_to_ask() -> bool:
         return False
     try:
         _storage().ask()
-    except Exception as error:
+    except Exception as error:  # whatever it says: not that a blob is missing, though a bucket's 404 looks like that
         raise _broken(error) from error
     return True
 

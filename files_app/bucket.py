@@ -10,6 +10,7 @@ from storages.backends.s3 import S3Storage
 # Seconds. A write that hangs in both of its tries is over before a lane, which waits for it, is taken for dead.
 CONNECT_TIMEOUT, SILENCE_TIMEOUT, ATTEMPTS = 3, 7, 2
 ONE_PIECE = 1024 * 1024 * 1024  # bytes; what is larger is sent in parts
+IN_MEMORY = 1024 * 1024  # bytes of what is fetched; the rest is on the disk meanwhile
 CONNECTIONS = 16  # that are kept: as many as a web process has threads
 
 
@@ -20,6 +21,8 @@ class Bucket(S3Storage):  # type: ignore[misc]  # it has no type information
         self, *, addressing_style: str | None = None, signature_version: str | None = None, **options: Any
     ) -> None:
         super().__init__(
+            max_memory_size=IN_MEMORY,
+            file_overwrite=False,
             # boto3's way, parts of 8 MB on ten threads, holds 100 MB of a large file, and leaves parts behind in a
             # crash.
             transfer_config=TransferConfig(use_threads=False, multipart_threshold=ONE_PIECE),

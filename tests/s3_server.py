@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+from tests.stack import until
+
 BUCKET = "batchdesk"
 # As boto3 finds them: this server does not check them, but without any nothing is sent.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests"}
@@ -44,16 +46,16 @@ class S3Server:
         command = [sys.executable, "-m", "localbucket", str(self.folder), "--port", str(self.port)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                with urlopen(self.url, timeout=2):
-                    return
-            except HTTPError:
-                return
-            except OSError:
-                time.sleep(0.05)
-        raise AssertionError(self.log.read_text())
+        until(self._answers, every=0.05)
+
+    def _answers(self) -> bool:
+        try:
+            with urlopen(self.url, timeout=2):
+                return True
+        except HTTPError:
+            return True
+        except OSError:
+            return False
 
     def stop(self) -> None:
         assert self._process is not None

@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -153,6 +153,13 @@ def wait_for(client: OpenAI, batch: Any, *statuses: str, seconds: float = 120) -
         time.sleep(0.1)
         batch = client.batches.retrieve(batch.id)
     return batch
+
+
+def until(holds: Callable[[], object], seconds: float = 30, every: float = 0.1) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(every)
 
 
 def completed(client: OpenAI, batch: Any) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
-WINDOW = 60  # seconds of a rate limit
+MINUTE = 60  # seconds: the window of a rate limit (B9)
 LATE = 30  # seconds, after which a client gives an answer up: so much older than its answer may a request be
 AN_ID = re.compile(r"/(file-|batch_|upload_)[^/]+")
 
@@ -39,7 +39,7 @@ class Answers:
 
     def _is_just(self, response: Any) -> bool:
         """Only so many of one's own requests are a reason: those of others never are."""
-        since = time.monotonic() - WINDOW - LATE
+        since = time.monotonic() - MINUTE - LATE
         own = sum(at > since for at in self._sent[_limited(response.request)])
         return own > int(response.headers["x-ratelimit-limit-requests"]) and tells_when(response)
 
@@ -47,7 +47,7 @@ class Answers:
 def tells_when(response: Any) -> bool:
     """C4: a number of seconds, and not more than the window has."""
     seconds = response.headers.get("retry-after", "")
-    return seconds.isdecimal() and 1 <= int(seconds) <= WINDOW
+    return seconds.isdecimal() and 1 <= int(seconds) <= MINUTE
 
 
 def _limited(request: Any) -> Limited:

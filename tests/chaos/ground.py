@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import psycopg
 import redis
+import requests
 
 from config.redis_server import private_server
 from tests.fake_upstream import FakeUpstream
@@ -90,6 +91,13 @@ class Ground:
 
     def programs(self, *words: str) -> list[psutil.Process]:
         return [process for process in self.stack.processes() if runs(process, *words)]
+
+
+def session(**headers: str) -> requests.Session:
+    made = requests.Session()
+    made.trust_env = False  # there may be a proxy in the environment
+    made.headers.update(headers)
+    return made
 
 
 @contextmanager

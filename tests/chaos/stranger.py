@@ -14,7 +14,7 @@ from typing import Any, Literal
 import requests
 from openai import OpenAI
 
-from tests.chaos.ground import Ground
+from tests.chaos.ground import Ground, session
 from tests.chaos.tenants import RETRIES, Kind, Tenants
 from tests.stack import CHAT
 
@@ -76,8 +76,7 @@ class Stranger:
         self._base_url, self._tenants, self._chance = ground.stack.base_url, tenants, random.Random(seed)
         self._key = ground.stack.manage("create_account", "stranger")["key"]
         self._headers = self._credentials(ground)
-        self._session = requests.Session()
-        self._session.trust_env = False
+        self._session = session()
         self.counts: Counter[str] = Counter()
         self.findings: list[str] = []
         self._expected = {(attempt, who): self._learn(attempt, who) for attempt in ATTEMPTS for who in self._headers}

@@ -4,8 +4,7 @@ import fcntl
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import psutil
 import pytest
 
 from config.management.commands import up
-from tests.stack import ROOT, Stack, start_batch, wait_for
+from tests.stack import ROOT, Stack, start_batch, until, wait_for
 
 pytestmark = pytest.mark.once
 LINE = b'{"custom_id":"1","method":"POST","url":"/v1/chat/ds-test","body":{"model":"batch-test-model","messages":[]}}'
@@ -25,13 +24,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(tmp_path_factory.mktemp("up")) as running:
         until(lambda: "API key" in running.log.read_text())
         yield running
-
-
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def named(stack: Stack, *words: str) -> list[psutil.Process]:

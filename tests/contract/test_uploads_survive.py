@@ -1,7 +1,6 @@
 """F10: an upload in parts is gone on with after kill -9 of the web process."""
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +10,7 @@ import psutil
 import pytest
 from openai import OpenAI
 
-from tests.stack import Stack, assert_whole, request_line, wait_for
+from tests.stack import Stack, assert_whole, request_line, until, wait_for
 
 pytestmark = pytest.mark.once
 PIECE = 1_000_000
@@ -45,13 +44,6 @@ def _command(process: psutil.Process) -> list[str]:
         return list(process.cmdline())
     except psutil.Error:
         return []
-
-
-def until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def begin(client: OpenAI, content: bytes) -> Any:
@@ -96,7 +88,7 @@ def test_the_web_process_is_killed_while_it_puts_the_parts_together(stack: Stack
     ids = send(client, upload, content, piece=25_000_000)
     with ThreadPoolExecutor(1) as pool:
         again = pool.submit(client.uploads.complete, upload.id, part_ids=ids, md5=_md5(content))
-        until(lambda: any(path.stat().st_size for path in (stack.folder / "incoming").glob("*.upload")))
+        until(lambda: any(path.stat().st_size for path in (stack.folder / "incoming").glob("*.upload")), every=0.002)
         kill_web(stack)
         done: Any = again.result()
     assert list((stack.folder / "incoming").iterdir())  # it died in the middle

@@ -4,7 +4,6 @@ import errno
 import os
 import re
 import socket
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from files_app import blobs, bucket, retention
 from files_app.models import StoredFile, UploadPart
 from tests.fake_upstream import FakeUpstream
 from tests.s3_server import BUCKET, CREDENTIALS, S3Server
-from tests.stack import Stack, assert_whole, chat_input, completed, start_batch, wait_for
+from tests.stack import Stack, assert_whole, chat_input, completed, start_batch, until, wait_for
 from tests.tenants import LINE, Tenant, error_of
 
 pytestmark = pytest.mark.once
@@ -301,7 +300,7 @@ def test_from_upload_to_download(desk: Desk) -> None:
     output = client.files.content(batch.output_file_id).content
     part = client.files.with_raw_response.content(batch.output_file_id, extra_headers={"Range": "bytes=1000-1999"})
     assert (part.status_code, part.content) == (206, output[1000:2000])
-    wait_until(lambda: len(desk.storage.objects()) == 2)  # parts and checkpoints have gone
+    until(lambda: len(desk.storage.objects()) == 2)  # parts and checkpoints have gone
     for file_id in (upload.file.id, batch.output_file_id):
         client.files.delete(file_id)
     assert desk.storage.objects() == []
@@ -312,9 +311,9 @@ def test_results_wait_for_a_storage_that_is_away(desk: Desk) -> None:
     desk.upstream.control.reset()
     desk.upstream.control.set(latency_ms=100)
     batch = start_batch(desk.client, chat_input(600))
-    wait_until(lambda: completed(desk.client, batch) > 0)
+    until(lambda: completed(desk.client, batch) > 0)
     with desk.storage.away():
-        wait_until(lambda: "cannot commit its results" in desk.stack.log.read_text())
+        until(lambda: "cannot commit its results" in desk.stack.log.read_text())
     batch = wait_for(desk.client, batch)
     assert_whole(desk.stack, desk.client, batch, [str(n) for n in range(600)])
     assert set(desk.upstream.control.calls().values()) == {1}
@@ -327,13 +326,6 @@ def test_memory_does_not_grow_with_a_file(desk: Desk) -> None:
     assert received(desk.client, file.id) == len(content)
     assert max(most_memory(process.pid) for process in desk.stack.processes()) < 150 * MB
     desk.client.files.delete(file.id)
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def received(client: OpenAI, file_id: str) -> int:

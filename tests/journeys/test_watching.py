@@ -4,8 +4,6 @@ import json
 import re
 import shutil
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fake_upstream import FakeUpstream
-from tests.stack import Stack, request_line, start_batch, wait_for
+from tests.stack import Stack, request_line, start_batch, until, wait_for
 
 # What a tenant sends and gets, each in its own place
 PROMPT, CUSTOM_ID, METADATA, FILENAME, ANSWER = (
@@ -35,13 +33,6 @@ def file_of(*lines: str) -> bytes:
 
 def logged(stack: Stack) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stack.log.read_text().splitlines() if line.startswith("{")]
-
-
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_what_tenants_send_and_get_is_on_no_line_of_the_log(tmp_path: Path, upstream: FakeUpstream) -> None:

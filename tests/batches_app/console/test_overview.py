@@ -28,13 +28,6 @@ pytestmark = pytest.mark.django_db
 PAGE = "/console/"
 
 
-def test_running_and_waiting_lead_to_these_batches() -> None:
-    BatchFactory()
-    html = signed_in().get(PAGE).content.decode()
-    tiles = re.findall(r'href="/console/batches\?work=(\w+)"><span class="tile-label">(\w+)<', html)
-    assert tiles == [("running", "Running"), ("waiting", "Waiting")]
-
-
 def shown(client: Client | None = None, query: str = "") -> str:
     answer = (client or signed_in("viewer")).get(PAGE + query)
     assert answer.status_code == 200
@@ -50,6 +43,13 @@ def tile(page: str, label: str) -> str:
     """A tile's value and note, as text."""
     (found,) = re.findall(rf'<span class="tile-label">{label}</span>(.*?)</(?:a|div)>', page, re.DOTALL)
     return " ".join(re.sub(r"<[^>]+>", " ", found).replace("&nbsp;", " ").split())
+
+
+def test_running_and_waiting_lead_to_these_batches() -> None:
+    BatchFactory()
+    html = signed_in().get(PAGE).content.decode()
+    tiles = re.findall(r'href="/console/batches\?work=(\w+)"><span class="tile-label">(\w+)<', html)
+    assert tiles == [("running", "Running"), ("waiting", "Waiting")]
 
 
 @pytest.fixture(autouse=True)
