@@ -5,19 +5,21 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
-from django.db import InternalError
+from django.db import InterfaceError, InternalError
 from django.utils import timezone
 
-from batches_app import connecting, execution, flushing, intake, lanes, lifecycle, poison, queue, routing
+from batches_app import clock, connecting, execution, flushing, intake, lanes, lifecycle, poison, queue, routing
 from batches_app.execution import LaneRun
 from batches_app.models import Batch, BatchEvent, Checkpoint, ErrorGroup, Lane, LaneMinute, Shard
 from batches_app.states import Status
 from batches_app.upstream.client import Answer, Fault
+from config.outages import DATABASE_AWAY
 from files_app import blobs
 from tests.factories import BY_TENANT, BatchFactory, LaneFactory, ShardFactory
 from tests.stack import request_line
@@ -141,7 +143,10 @@ def test_an_input_that_cannot_be_read_keeps_no_other_batch_waiting(
     assert set(Shard.objects.values_list("state", "losses")) == {(Shard.State.DONE, 0)}
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), RuntimeError("SlowDown"), InternalError("read-only")])
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "full"), RuntimeError("SlowDown"), InternalError("read-only"), InterfaceError("closed")],
+)
 def test_a_storage_or_database_that_is_away_is_waited_for(
     lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -158,7 +163,7 @@ def test_a_storage_or_database_that_is_away_is_waited_for(
         return save(*given)
 
     monkeypatch.setattr(default_storage, "save", away)
-    if isinstance(error, InternalError):
+    if isinstance(error, DATABASE_AWAY):
         monkeypatch.setattr(
             blobs, "write", lambda folder, content: away(f"{folder}/{len(tries)}", ContentFile(content))
         )
@@ -170,8 +175,9 @@ def test_a_storage_or_database_that_is_away_is_waited_for(
     assert set(Shard.objects.values_list("state", "losses")) == {(Shard.State.DONE, 0)}
 
 
+@pytest.mark.parametrize("is_orphan", [False, True])
 def test_a_lane_that_cannot_commit_and_is_to_end_leaves_its_lines_to_others(
-    lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch
+    lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch, is_orphan: bool
 ) -> None:
     """It may be this machine alone whose disk fails. Nobody's line is to blame."""
     monkeypatch.setattr(flushing, "PATIENCE", 0.01)
@@ -181,7 +187,9 @@ def test_a_lane_that_cannot_commit_and_is_to_end_leaves_its_lines_to_others(
 
     def full(folder: str, content: bytes) -> str:
         tries.append(1)
-        if len(tries) == 9:
+        if len(tries) == 9 and is_orphan:
+            patched.setattr(os, "getppid", lambda: 1)
+        elif len(tries) == 9:
             os.kill(os.getpid(), signal.SIGTERM)
         raise OSError(errno.EIO, "the disk is gone")
 
@@ -195,6 +203,14 @@ def test_a_lane_that_cannot_commit_and_is_to_end_leaves_its_lines_to_others(
     upstream = Upstream()
     _run(lane, upstream, monkeypatch)
     assert sorted(upstream.sent) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_lane_is_leased_by_the_database_s_clock(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, leased = timezone.now() - timedelta(hours=1), list[datetime]()
+    monkeypatch.setattr(clock, "now", lambda: there)
+    monkeypatch.setattr(lanes, "acquire", lambda lane_id, *, now: leased.append(now))
+    execution.run_lane(lane.pk)
+    assert leased == [there]
 
 
 def test_a_run_is_noted_once_for_each_batch(lane: Lane, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:

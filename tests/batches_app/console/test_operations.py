@@ -1,8 +1,11 @@
 """The pages of operations: what is drafted, confirmed, watched and aborted there, and by whom."""
 
 import re
+import threading
+from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,6 +24,7 @@ from billing_app.models import AuditEntry
 from tests.factories import AccountFactory, BatchFactory, LaneFactory, PriceFactory, ServedModelFactory
 from tests.operators import signed_in
 from tests.tenants import Tenant
+from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db
 State = Operation.State
@@ -335,6 +339,26 @@ def test_nor_are_those_of_one_code_while_all_run_again_but_those_of_another_batc
         start(client, operation)
     states = Operation.objects.order_by("pk").values_list("state", flat=True)
     assert list(states) == [State.RUNNING, State.DRAFT, State.RUNNING]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_that_start_at_once_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL would let both look before either has written."""
+    batch, look, both = failed_batch(), operations._others, threading.Barrier(2)
+    drafts = [operations.draft_retry(batch, code, by=OLGA, now=timezone.now()) for code in ("", "timeout")]
+
+    def looking(retry: Operation) -> Any:
+        with suppress(threading.BrokenBarrierError):  # who waits for the other's transaction does not come
+            both.wait(1)
+        return look(retry)
+
+    def is_started(drafted: Operation) -> bool:
+        with suppress(operations.Overtaken):
+            return operations.start(drafted, "why", by=OLGA, now=timezone.now())
+        return False
+
+    monkeypatch.setattr(operations, "_others", looking)
+    assert sorted(at_once([partial(is_started, drafted) for drafted in drafts])) == [False, True]
 
 
 def test_what_was_run_before_the_draft_stands_in_no_way() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from batches_app.upstream.client import Answer, CurlClient, Fault, Limits, Transport
+from batches_app.upstream.transfers import Buffer, Transfer
+from config.addresses import Policy
 from tests.fake_upstream import FakeUpstream, expected_usage
 
 CHAT = "/v1/chat/completions"
@@ -101,8 +103,9 @@ def test_large_answers_at_once_do_not_add_up_in_memory(upstream: FakeUpstream) -
             client.send(number, CHAT, chat(f"cid:{number} large"), False)
         for number in range(12, 16):
             client.send(number, CHAT, chat(f"cid:{number} short"), False)
-        answers: list[Answer] = []
+        answers, deadline = list[Answer](), time.monotonic() + 60
         while client.in_flight:
+            assert time.monotonic() < deadline
             answers += client.poll(0.01)
             held.append(sum(slot.received for slot in client._busy))
     assert {answer.tag: (answer.status, len(answer.body) >= size) for answer in answers} == {
@@ -110,6 +113,14 @@ def test_large_answers_at_once_do_not_add_up_in_memory(upstream: FakeUpstream) -
     }
     assert max(held) < room + size + MIB
     assert client._buffer._left == room
+
+
+def test_short_answers_are_read_on_though_nothing_is_left() -> None:
+    buffer = Buffer(MIB)
+    large, short, other = (Transfer([], Limits(), Policy(), buffer) for _ in range(3))
+    assert buffer.take(large, 2 * MIB)
+    assert buffer.take(short, 1_000)
+    assert not buffer.take(other, 100_000)
 
 
 @pytest.mark.parametrize(("pieces", "fault"), [(5, None), (12, Fault.TOO_LARGE)])
