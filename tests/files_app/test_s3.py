@@ -76,8 +76,9 @@ def failure_of(operation: Callable[[], object]) -> OSError:
 
 @pytest.mark.parametrize("size", [0, 10, 20 * MB + 1])
 def test_what_is_written_is_read(s3: S3Server, size: int) -> None:
-    content = os.urandom(size)
+    content, before = os.urandom(size), len(s3.requests())
     name = blobs.write("files", content)
+    assert "uploadId" not in str(s3.requests()[before:])  # in one piece: a crash leaves no parts behind
     with blobs.read(name) as file:
         assert (file.size, file.read()) == (size, content)
     assert s3.objects() == [f"{BUCKET}/{name}"]
