@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Any
 
 from django.conf import settings
-from django.utils import timezone
 
 from batches_app import clock, connecting, lanes, poison, results
 from batches_app.backlog import Backlog, Item
@@ -180,7 +179,7 @@ class LaneRun:
         batch = self._batches[item.load.batch_id]
         now = time.monotonic()
         verdict, outcome, tokens = consider(answer, batch.endpoint)
-        retry_after = parse_retry_after(answer.retry_after, timezone.now()) if answer.retry_after else None
+        retry_after = parse_retry_after(answer.retry_after, clock.now()) if answer.retry_after else None
         self._pacer.heed(verdict, answer, now, retry_after)
         self._tally.minute.answered(answer.status, answer.seconds, throttled=verdict is Verdict.PUSHBACK)
         again = verdict is not Verdict.SUCCESS and item.attempts.after(verdict, answer, self._pacer.fresh)

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from batches_app import (
     clock,
+    execution,
     finalization,
     flushing,
     jobs,
@@ -38,7 +39,7 @@ def test_a_clock_that_is_an_hour_off_is_set_by_the_database_s() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [finalization, flushing, jobs, operation_lease, operations, probing, running, validation]
+    "module", [execution, finalization, flushing, jobs, operation_lease, operations, probing, running, validation]
 )
 def test_who_gives_or_takes_leases_looks_at_no_other(module: ModuleType) -> None:
     assert module.clock is clock
