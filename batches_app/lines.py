@@ -202,9 +202,12 @@ def find(batch: Batch, custom_id: str, start: str = "") -> str | None:
         asked = _search(batch, custom_id, start)
         return key_of(asked.number) if asked else None
     gone: Gone | None = None
-    for letter in "oe" if not start.startswith("e") else "e":
+    for letter in "oe":
         try:
-            if key := _find_in(ResultFile(batch, letter), custom_id, start if start.startswith(letter) else ""):
+            file = ResultFile(batch, letter)
+            if letter == "o" and start.startswith("e"):
+                continue  # looked through already
+            if key := _find_in(file, custom_id, start if start.startswith(letter) else ""):
                 return key
         except Gone as error:
             gone = error  # which the other file may be without
