@@ -10,6 +10,7 @@ from django.db.models.functions import Length
 from batches_app import results
 from batches_app.models import Batch, Checkpoint
 from batches_app.states import Status
+from batches_app.waiting import at_a_standstill
 from billing_app.models import LedgerEntry
 
 WINDOW = timedelta(minutes=2)
@@ -18,7 +19,8 @@ LAST_CALL = timedelta(minutes=15)  # before the deadline of a batch that does no
 
 
 def rates(batch_ids: Collection[int], *, now: datetime) -> dict[int, float]:
-    """Lines a second over the last two minutes, or since the batch began; none for a batch that got nowhere."""
+    """Lines a second over the last two minutes, or since the batch began; none for a batch that got nowhere, or is at
+    a standstill now."""
     sums = _recent(batch_ids, now)
     return {batch: size / results.ENTRY_BYTES / _seconds(begun, now) for batch, begun, size in sums}
 
@@ -39,8 +41,9 @@ def speed(batch: Batch, *, now: datetime) -> Speed:
 
 
 def _recent(batch_ids: Collection[int], now: datetime) -> "QuerySet[Checkpoint, Any]":
-    """Of each batch its id, when it began, and how long the indexes of its new checkpoints are."""
-    recent = Checkpoint.objects.filter(batch__in=batch_ids, created_at__gte=now - WINDOW).order_by()
+    """Of each batch that gets on its id, when it began, and how long the indexes of its new checkpoints are."""
+    moving = Batch.objects.filter(~at_a_standstill(now), pk__in=batch_ids).order_by()
+    recent = Checkpoint.objects.filter(batch__in=moving, created_at__gte=now - WINDOW).order_by()
     return recent.values_list("batch", "batch__in_progress_at").annotate(size=Sum(Length("index")))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from django.db.models import Count, Exists, Q, Sum
+from django.db.models import Count, Exists, OuterRef, Q, Sum
 
 from batches_app.health import is_held, limit_of
 from batches_app.models import Batch, Lane, LaneMinute, ServedModel, Shard
@@ -29,7 +29,14 @@ class Cause(StrEnum):
     MERGING = "merging"
 
 
-STANDSTILL = frozenset({Cause.PAUSED, Cause.UPSTREAM_DOWN, Cause.NO_LANE})  # until it is over, nothing gets done
+def at_a_standstill(now: datetime) -> Q:
+    """Of batches in progress: those that PAUSED, UPSTREAM_DOWN or NO_LANE is the cause of. Until that is over, nothing
+    gets done, and what was done in the last minutes foretells nothing."""
+    waiting = Shard.objects.filter(batch=OuterRef("pk"), state=Shard.State.WAITING)
+    held = Lane.objects.filter(model=OuterRef("model"), permits__gt=0, lease_expires_at__gt=now)
+    is_unserved = Q(Exists(waiting), ~Exists(held))
+    is_down = Q(Exists(held), ~Exists(held.filter(paused_since=None)))
+    return Q(model__paused_at__isnull=False) | is_unserved | is_down
 
 
 @dataclass(frozen=True, slots=True)

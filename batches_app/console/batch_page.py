@@ -55,7 +55,7 @@ def _told(batch: Batch, now: datetime) -> dict[str, Any]:
         "batch": batch,
         "is_final": is_final,
         "is_cancellable": batch.status in operations.CANCELLABLE,
-        "pace": pace.of(batch, now, stands=any(reason.cause in waiting.STANDSTILL for reason in reasons)),
+        "pace": pace.of(batch, now),
         "reasons": [causes.sentence(reason) for reason in reasons],
         "files": files,
         "retries": list(batch.retries.only("public_id", "status", "retried_code", "parent")[:SHOWN_RETRIES])

@@ -25,12 +25,11 @@ class Pace:
     cost_in_all: Decimal | None
 
 
-def of(batch: Batch, now: datetime, *, stands: bool) -> Pace:
-    """`stands`: nothing gets done at present, so that the last minutes foretell nothing."""
+def of(batch: Batch, now: datetime) -> Pace:
     is_running = batch.status == Status.IN_PROGRESS
     speed = progress.speed(batch, now=now) if is_running else Speed()
     cost = charge(batch.tokens, batch.price.rates) if batch.price else Decimal(0)
-    eta = None if stands else progress.eta(batch, speed.lines_per_second, now=now)
+    eta = progress.eta(batch, speed.lines_per_second, now=now)
     done = batch.completed + batch.failed
     left = batch.total - done
     goes_on = batch.status in (Status.VALIDATING, Status.IN_PROGRESS)

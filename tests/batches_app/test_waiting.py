@@ -15,6 +15,7 @@ from tests.factories import AccountFactory, BatchFactory, LaneFactory, ServedMod
 pytestmark = pytest.mark.django_db
 NOW = timezone.now()
 SINCE = NOW - timedelta(minutes=5)
+STANDSTILLS = {Cause.PAUSED, Cause.UPSTREAM_DOWN, Cause.NO_LANE}
 
 
 @pytest.fixture
@@ -37,7 +38,13 @@ def batch_of(model: ServedModel, shard: str = "waiting", **columns: Any) -> Batc
 
 
 def why(batch: Batch) -> list[Reason]:
-    return waiting.why_waiting(batch, now=timezone.now())
+    """Also what the database says of standstills, by which ends are foretold, agrees with what is told of them."""
+    now = timezone.now()
+    reasons = waiting.why_waiting(batch, now=now)
+    if batch.status == Status.IN_PROGRESS:
+        stands = Batch.objects.filter(waiting.at_a_standstill(now), pk=batch.pk).exists()
+        assert stands is any(reason.cause in STANDSTILLS for reason in reasons)
+    return reasons
 
 
 def causes(batch: Batch) -> list[Cause]:

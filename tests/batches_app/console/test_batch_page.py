@@ -115,12 +115,15 @@ def test_nothing_is_promised_of_a_batch_that_stands(acme: Tenant) -> None:
     assert "not known yet" in text_of(signed_in(), acme.has_batch(status=Status.IN_PROGRESS, total=5))
 
 
-def test_no_end_is_foretold_while_its_model_is_paused(acme: Tenant) -> None:
+def test_no_end_is_foretold_while_its_model_is_paused_here_or_in_the_list(acme: Tenant) -> None:
     model = ServedModelFactory(paused_at=SINCE)
-    page = text_of(signed_in(), runs(acme, lines=240, deadline=timedelta(hours=1), total=720, model=model))
-    assert "2 lines/s" in page
-    assert "not known yet" in page
-    assert "before its deadline" not in page
+    page = text_of(signed_in(), runs(acme, lines=240, deadline=timedelta(minutes=10), total=720, model=model))
+    assert "lines/s" not in page
+    assert "Nothing gets done at present" in page
+    assert [(row.eta, row.is_late) for row in signed_in().get("/console/batches").context["rows"]] == [(None, True)]
+    model.paused_at = None
+    model.save()
+    assert [row.is_late for row in signed_in().get("/console/batches").context["rows"]] == [False]
 
 
 def test_successes_that_were_not_billed_are_explained(acme: Tenant) -> None:
