@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import msgspec
 from django.conf import settings
@@ -77,8 +77,8 @@ def _holds(batch: Batch, custom_id: str, spellings: frozenset[bytes], budget: _B
     if batch.source is None:
         return None
     try:
-        with blobs.read(batch.source.blob) as file:
-            return any(_is_in(lines, custom_id, spellings) for lines in _whole_lines(cast(BinaryIO, file), budget))
+        with blobs.look(batch.source.blob) as file:
+            return any(_is_in(lines, custom_id, spellings) for lines in _whole_lines(file, budget))
     except FileNotFoundError:
         return None
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol
 
 from batches_app.models import Batch
 from files_app import blobs, heads
@@ -34,14 +34,10 @@ class Bytes:
 
     def read(self, most: int) -> bytes:
         """Raises Gone."""
-        with self.open() as file:
-            return file.read(min(most, self.size))
-
-    def open(self) -> BinaryIO:
-        """At its beginning; its end is the reader's to heed. Raises Gone."""
-        file = _open(self.blob)
-        file.seek(self.offset)
-        return file
+        try:
+            return blobs.read_range(self.blob, self.offset, min(most, self.size))
+        except FileNotFoundError:
+            raise Gone from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +81,14 @@ def _blob(batch: Batch, public_id: str) -> str:
     return file.blob
 
 
-def _open(blob: str) -> BinaryIO:
-    try:
-        return cast(BinaryIO, blobs.read(blob))
-    except FileNotFoundError:
-        raise Gone from None
-
-
 @contextmanager
 def opened(blob: str, offset: int = 0) -> Iterator[BinaryIO]:
     """At the beginning of a line, or the end of the file. Raises Gone."""
-    with _open(blob) as file:
+    try:
+        file = blobs.look(blob)
+    except FileNotFoundError:
+        raise Gone from None
+    with file:
         if not heads.is_start(file, offset):
             raise Gone
         file.seek(offset)

@@ -1,7 +1,7 @@
 """F7: a file's bytes, by the server's sendfile where the blob is a file on this machine."""
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, BinaryIO
 
 from django.core.files.base import File
 from django.http import FileResponse
@@ -16,7 +16,7 @@ class Span:
     """The bytes of a file within `span`. Its descriptor stands at their beginning, as WSGI servers expect that
     send by it; those that read get no more than them."""
 
-    def __init__(self, file: "File[bytes]", span: range) -> None:
+    def __init__(self, file: "File[bytes] | BinaryIO", span: range) -> None:
         self._file = file
         self._left = len(span)
         file.seek(span.start)
@@ -51,8 +51,12 @@ def whole(file: StoredFile, filename: str) -> Download:
 
 
 def excerpt(blob: str, span: range, filename: str) -> Download:
+    return _attached(blobs.look(blob), span, filename)
+
+
+def _attached(file: "File[bytes] | BinaryIO", span: range, filename: str) -> Download:
     return Download(
-        Span(blobs.read(blob), span),
+        Span(file, span),
         as_attachment=True,
         filename=filename,
         content_type="application/octet-stream",
@@ -61,7 +65,9 @@ def excerpt(blob: str, span: range, filename: str) -> Download:
 
 
 def _sent(file: StoredFile, span: range, filename: str) -> Download:
-    response = excerpt(file.blob, span, filename)
+    is_whole = len(span) == file.bytes
+    # The whole is fetched before anything is sent, so that a storage that fails meanwhile is still told as such.
+    response = _attached(blobs.read(file.blob) if is_whole else blobs.look(file.blob), span, filename)
     response["Accept-Ranges"], response["ETag"] = "bytes", _etag(file)
     return response
 

@@ -37,6 +37,7 @@ OPERATIONS: dict[str, Callable[[], object]] = {
     "write": lambda: blobs.write("files", b"x"),
     "read": lambda: blobs.read(NAME),
     "read_range": lambda: blobs.read_range(NAME, 0, 1),
+    "look": lambda: blobs.look(NAME),
     "modified_at": lambda: blobs.modified_at(NAME),
     "delete": lambda: blobs.delete(NAME),
     "names_in": lambda: blobs.names_in("files"),
@@ -112,6 +113,48 @@ def test_of_a_range_no_more_is_asked_for(s3: S3Server) -> None:
     assert blobs.read_range(name, 9 * MB, 2000) == content[9 * MB :][:2000]
     assert blobs.read_range(name, 20 * MB - 5, 100) == content[-5:]
     assert s3.requests()[before:] == [f"GET /{BUCKET}/{name}"] * 2
+
+
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[range]:
+    """The ranges that are read from now on."""
+    ranges, read = list[range](), bucket.Bucket.read_range
+
+    def seen(self: bucket.Bucket, name: str, offset: int, size: int) -> bytes:
+        ranges.append(range(offset, offset + size))
+        return read(self, name, offset, size)
+
+    monkeypatch.setattr(bucket.Bucket, "read_range", seen)
+    return ranges
+
+
+def test_of_what_is_looked_at_no_more_is_fetched(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of 500 MB are shown a page at a time."""
+    content = os.urandom(5 * MB + 1)
+    name, ranges = blobs.write("files", content), fetched(monkeypatch)
+    with blobs.look(name) as file:
+        file.seek(3 * MB)
+        assert file.read(10) + file.read(10) == content[3 * MB :][:20]
+        file.seek(-5, os.SEEK_END)
+        assert file.read(10) == content[-5:]
+        assert ranges == [range(3 * MB, 4 * MB), range(5 * MB - 4, 5 * MB + 1)]
+        file.seek(0)
+        assert file.read() == content
+        assert file.read() == b""
+    with blobs.look(blobs.write("files", b"")) as file:
+        assert file.read() == b""
+
+
+def test_f7_of_a_download_that_goes_on_the_rest_is_fetched(
+    s3: S3Server, owner: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = os.urandom(5 * MB)
+    path, ranges = f"files/{owner.has_result(content).public_id}/content", fetched(monkeypatch)
+    response = owner.get(path, Range=f"bytes={4 * MB}-")
+    assert response.status_code == 206
+    assert b"".join(response.streaming_content) == content[4 * MB :]
+    assert ranges == [range(4 * MB, 5 * MB)]
+    with s3.away():
+        error_of(owner.get(path, Range=f"bytes={4 * MB}-"), 503)
 
 
 def test_folders_and_names_are_listed_however_many(s3: S3Server) -> None:
