@@ -20,6 +20,7 @@ import psycopg
 import redis
 
 from tests.chaos.ground import Ground
+from tests.chaos.late import late
 from tests.stack import ROOT, children, send
 
 LEASE = 20.0  # of a lane
@@ -221,11 +222,9 @@ def redis_away(ground: Ground) -> Iterator[None]:
 
 @fault("Redis: every answer 2 s late", (4.0, 8.0))
 def redis_slow(ground: Ground) -> Iterator[None]:
-    with suppress(redis.RedisError):
-        ground.redis.client.client_pause(2_000)
-    yield
-    with suppress(redis.RedisError):
-        ground.redis.client.client_unpause()
+    with ground.processes, late(ground.redis.socket_file, seconds=2.0):  # a Redis that starts has its file anew
+        ground.redis.part_from_all()
+        yield
 
 
 @fault("Redis: out of memory", (2.0, 6.0))

@@ -33,6 +33,7 @@ class Redis:
     def __init__(self, folder: Path) -> None:
         server = private_server(folder)
         self.url, self._command = server.url, server.command
+        self.socket_file = folder / "redis.sock"
         self.client = redis.Redis.from_url(server.url, socket_timeout=10)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -45,6 +46,11 @@ class Redis:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    def part_from_all(self) -> None:
+        """They connect again."""
+        for kind in ("normal", "pubsub"):
+            self.client.client_kill_filter(_type=kind)
 
     def _answers(self) -> bool:
         try:

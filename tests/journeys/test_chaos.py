@@ -1,10 +1,15 @@
 """A short storm: what `make chaos` does for ten minutes."""
 
 import re
+import time
+from pathlib import Path
 
 import pytest
+from redis import Redis
 
+from tests import private_redis
 from tests.chaos.faults import FAULTS
+from tests.chaos.late import late
 from tests.chaos.storm import Storm, plan
 from tests.chaos.stranger import ATTEMPTS
 from tests.strangers.calls import CALLS
@@ -26,6 +31,20 @@ def test_a_stranger_tries_every_call_about_what_is_another_s() -> None:
         if call.about
     }
     assert tried >= there
+
+
+@pytest.mark.once
+def test_a_redis_that_is_late_is_late_with_every_answer(tmp_path: Path) -> None:
+    with private_redis.running(tmp_path) as url:
+        with late(tmp_path / "redis.sock", seconds=0.3), Redis.from_url(url) as client:
+            for _ in range(2):
+                asked = time.monotonic()
+                assert client.ping()
+                assert time.monotonic() - asked >= 0.3
+            with client.pipeline(transaction=False) as many:
+                assert many.set("a", 1).get("a").execute() == [True, b"1"]
+        with Redis.from_url(url) as client:
+            assert client.get("a") == b"1"
 
 
 @pytest.mark.once
