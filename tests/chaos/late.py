@@ -34,7 +34,7 @@ def late(socket_file: Path, seconds: float) -> Iterator[None]:
 
 
 async def _relay(server: str, seconds: float, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-    with closing(to_client), suppress(OSError):
+    with closing(to_client), suppress(OSError, asyncio.CancelledError):
         answers, to_server = await asyncio.open_unix_connection(server)
         with closing(to_server):
             await asyncio.gather(_pass_on(client, to_server), _pass_on(answers, to_client, seconds))
