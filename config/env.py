@@ -91,7 +91,7 @@ def database(url: str, folder: Path) -> dict[str, Any]:
         # Checked before use: after a restart of the server the pool holds connections that are dead.
         return {**server, "CONN_HEALTH_CHECKS": True, "OPTIONS": {**server.get("OPTIONS", {}), "pool": pool}}
     return {
-        "ENGINE": "django.db.backends.sqlite3",
+        "ENGINE": "config.sqlite3",
         "NAME": folder / "batchdesk.sqlite3",
         # To open the file anew for each request costs more than most requests.
         "CONN_MAX_AGE": None,
