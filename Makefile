@@ -1,7 +1,7 @@
 PY := .venv/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo run test lint bench chaos messages screenshots
+.PHONY: setup demo run test lint audit bench chaos messages screenshots
 
 MINUTES ?= 10
 
@@ -38,6 +38,12 @@ lint: .venv/.ready-dev
 	.venv/bin/lint-imports
 	$(PY) manage.py makemigrations --check --dry-run
 	$(PY) manage.py check
+
+# What is pinned against pypi.org's list of vulnerabilities; fails also where that cannot be had. Its tools are not ours.
+audit: .venv/.ready
+	python3 -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	.venv/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 # SEED=n repeats the plan of a storm that printed it.
 chaos: .venv/.ready-dev
