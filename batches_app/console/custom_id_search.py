@@ -26,7 +26,7 @@ MOST = 1000  # batches at a time, however small their files
 def searched(request: HttpRequest, filters: BatchFilters, view: ViewForm, now: datetime) -> dict[str, Any]:
     if not request.user.has_perm("batches_app.read_contents"):
         raise PermissionDenied
-    files = Batch.objects.select_related("source").defer("errors", "metadata")
+    files = Batch.objects.select_related("source").only("public_id", view.order.column, "source__blob")
     candidates = keyset.page(filters.qs, view.order, view.place, MOST, columns=files)
     search = custom_ids.search(candidates.rows, filters.custom_id_sought, most=view.size_chosen)
     _record(request, filters, search)
