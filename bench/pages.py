@@ -5,6 +5,7 @@ pages.measure()                                    # JSON: of each page its stat
 pages.explain("/console/batches?status=failed")    # for who mends a slow one: what its queries took, and why
 """
 
+import gc
 import html
 import json
 import re
@@ -187,6 +188,8 @@ def measure(calls: int = CALLS) -> None:
     # Nobody works here; the lanes are to look as if.
     Lane.objects.exclude(owner="").update(lease_expires_at=timezone.now() + timedelta(hours=1))
     visitor = Visitor()
+    gc.collect()
+    gc.freeze()  # as config.wsgi does
     pages = [page for address in addresses() for page in visitor.visit(address, calls)]
     print(json.dumps([asdict(page) for page in pages]))
 
