@@ -6,6 +6,7 @@ for each other, and everybody for them, until the timeout of 30 s.
 """
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -14,22 +15,18 @@ from django.db.backends.sqlite3 import base
 
 class Cursor(base.SQLiteCursorWrapper):
     def execute(self, *arguments: Any) -> Any:
-        try:
-            return super().execute(*arguments)
-        except BaseException:
-            self._give_up()
-            raise
+        return self._closed_by_failure(super().execute, *arguments)
 
     def executemany(self, *arguments: Any) -> Any:
-        try:
-            return super().executemany(*arguments)
-        except BaseException:
-            self._give_up()
-            raise
+        return self._closed_by_failure(super().executemany, *arguments)
 
-    def _give_up(self) -> None:
-        with suppress(sqlite3.Error):  # its connection is closed already
-            self.close()
+    def _closed_by_failure(self, run: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return run(*arguments)
+        except BaseException:
+            with suppress(sqlite3.Error):  # its connection is closed already
+                self.close()
+            raise
 
 
 class DatabaseWrapper(base.DatabaseWrapper):

@@ -1,7 +1,6 @@
 """A Redis whose every answer comes late: its socket file is taken from it, and behind that stands this."""
 
 import asyncio
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -14,23 +13,20 @@ CHUNK = 64 * 1024  # bytes
 @contextmanager
 def late(socket_file: Path, seconds: float) -> Iterator[None]:
     """For who connects meanwhile. Afterwards their connections are closed."""
-    server = socket_file.with_suffix(".served")
-    socket_file.rename(server)
-    loop = asyncio.new_event_loop()
-    listener = loop.run_until_complete(
-        asyncio.start_unix_server(partial(_relay, str(server), seconds), str(socket_file))
-    )
-    thread = Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield
-    finally:
-        os.replace(server, socket_file)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        listener.close()
-        loop.run_until_complete(_end_all())
-        loop.close()
+    server = socket_file.rename(socket_file.with_suffix(".served"))
+    relay = partial(_relay, str(server), seconds)
+    with asyncio.Runner() as runner:  # which ends, at last, what is under way
+        listener = runner.run(asyncio.start_unix_server(relay, str(socket_file)))
+        loop = runner.get_loop()
+        thread = Thread(target=loop.run_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.rename(socket_file)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            listener.close()
 
 
 async def _relay(server: str, seconds: float, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
@@ -46,11 +42,3 @@ async def _pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter, s
     while data := await source.read(CHUNK):
         loop.call_later(seconds, target.write, data)
     loop.call_later(seconds, target.close)
-
-
-async def _end_all() -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.sleep(0)  # in which what was closed ends
