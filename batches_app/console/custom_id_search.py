@@ -20,7 +20,7 @@ from billing_app import audit
 from config.console import keyset
 from config.console.keyset import MOST_COUNTED, Page
 
-MOST = 1000  # batches at a time, however small their files
+MOST = 500  # batches at a time, however small their files
 
 
 def searched(request: HttpRequest, filters: BatchFilters, view: ViewForm, now: datetime) -> dict[str, Any]:
