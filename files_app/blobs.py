@@ -17,7 +17,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import FileSystemStorage, default_storage
 
-LOOKED_AT_ONCE = 1024 * 1024  # bytes
+LOOKED_AT_ONCE, STREAMED_AT_ONCE = 1024 * 1024, 4 * 1024 * 1024  # bytes
 
 
 class DurableFileSystemStorage(FileSystemStorage):
@@ -98,14 +98,29 @@ def look(name: str) -> BinaryIO:
     """As `read`, for who wants a part of it: from S3 only that is fetched, as it is read."""
     if isinstance(default_storage, FileSystemStorage):
         return cast(BinaryIO, read(name))
-    return io.BufferedReader(_Looked(name), LOOKED_AT_ONCE)
+    with _failing_as_a_disk():
+        size = default_storage.size(name)
+    return io.BufferedReader(_Fetched(name, size), LOOKED_AT_ONCE)
 
 
-class _Looked(io.RawIOBase):
-    def __init__(self, name: str) -> None:
-        self._name, self._at = name, 0
-        with _failing_as_a_disk():
-            self._size = default_storage.size(name)
+def stream(name: str, span: range) -> BinaryIO:
+    """The bytes of `span`, for who passes them on: from S3 they are fetched a piece at a time. The first is there
+    already, so that a storage that fails is told before anything is sent."""
+    if isinstance(default_storage, FileSystemStorage):
+        file = cast(BinaryIO, read(name))
+        file.seek(span.start)
+        return file
+    fetched = io.BufferedReader(_Fetched(name, span.stop), STREAMED_AT_ONCE)
+    fetched.seek(span.start)
+    fetched.peek()
+    return fetched
+
+
+class _Fetched(io.RawIOBase):
+    """Range by range, as it is read."""
+
+    def __init__(self, name: str, size: int) -> None:
+        self._name, self._at, self._size = name, 0, size
 
     def readable(self) -> bool:
         return True
@@ -124,6 +139,12 @@ class _Looked(io.RawIOBase):
         buffer[:size] = read_range(self._name, self._at, size)
         self._at += size
         return size
+
+    def readall(self) -> bytes:
+        """At once: its ancestor's asks for 8 kB, and again."""
+        data = bytearray(max(0, self._size - self._at))
+        self.readinto(data)
+        return bytes(data)
 
 
 @_failing_as_a_disk()

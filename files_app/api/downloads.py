@@ -3,7 +3,6 @@
 from http import HTTPStatus
 from typing import Any, BinaryIO
 
-from django.core.files.base import File
 from django.http import FileResponse
 from rest_framework.request import Request
 
@@ -13,18 +12,17 @@ from files_app.models import StoredFile
 
 
 class Span:
-    """The bytes of a file within `span`. Its descriptor stands at their beginning, as WSGI servers expect that
-    send by it; those that read get no more than them."""
+    """The bytes of a file within `span`, at whose beginning it stands, as WSGI servers expect that send by its
+    descriptor; those that read get no more than them."""
 
-    def __init__(self, file: "File[bytes] | BinaryIO", span: range) -> None:
+    def __init__(self, file: BinaryIO, span: range) -> None:
         self._file = file
         self._left = len(span)
-        file.seek(span.start)
         self.fileno = file.fileno
         self.close: Any = file.close
 
     def read(self, size: int = -1) -> bytes:
-        data: bytes = self._file.read(self._left if size < 0 else min(size, self._left))
+        data = self._file.read(self._left if size < 0 else min(size, self._left))
         self._left -= len(data)
         return data
 
@@ -51,12 +49,8 @@ def whole(file: StoredFile, filename: str) -> Download:
 
 
 def excerpt(blob: str, span: range, filename: str) -> Download:
-    return _attached(blobs.look(blob), span, filename)
-
-
-def _attached(file: "File[bytes] | BinaryIO", span: range, filename: str) -> Download:
     return Download(
-        Span(file, span),
+        Span(blobs.stream(blob, span), span),
         as_attachment=True,
         filename=filename,
         content_type="application/octet-stream",
@@ -65,9 +59,7 @@ def _attached(file: "File[bytes] | BinaryIO", span: range, filename: str) -> Dow
 
 
 def _sent(file: StoredFile, span: range, filename: str) -> Download:
-    is_whole = len(span) == file.bytes
-    # The whole is fetched before anything is sent, so that a storage that fails meanwhile is still told as such.
-    response = _attached(blobs.read(file.blob) if is_whole else blobs.look(file.blob), span, filename)
+    response = excerpt(file.blob, span, filename)
     response["Accept-Ranges"], response["ETag"] = "bytes", _etag(file)
     return response
 
