@@ -1,6 +1,7 @@
 """The doorbell: RQ wakes workers, the database says what there is to do. A bell that nobody hears is rung again
 by the reconciler, so ringing never fails the caller."""
 
+import gc
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import django_rq
@@ -94,6 +96,14 @@ class Worker(rq.Worker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         fixed = {"serializer": JSONSerializer, "maintenance_interval": 10, "job_monitoring_interval": 5}
         super().__init__(*args, **(kwargs | fixed))
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        # Before it forks: a work-horse would else load for its one job what all of them do, and the collector go
+        # through it, by which memory that they share becomes each one's own.
+        import_module(Job.RUN_LANE.rpartition(".")[0])
+        gc.collect()
+        gc.freeze()
+        return super().work(*args, **kwargs)
 
     def handle_warm_shutdown_request(self) -> None:
         super().handle_warm_shutdown_request()

@@ -32,6 +32,23 @@ def test_a_worker_tells_of_a_dead_work_horse_without_a_database_connection(monke
     assert told == [(queue.Job.BURY, "bury-4711", None, {"owner": queue.owner_name(4711)})]
 
 
+WORKER = """
+import gc, sys
+import django; django.setup()
+import rq
+from batches_app import queue
+rq.Worker.work = lambda *_: print(gc.get_freeze_count(), "batches_app.execution" in sys.modules)
+queue.Worker.__new__(queue.Worker).work()
+"""
+
+
+def test_a_worker_loads_what_its_work_horses_need_before_it_forks() -> None:
+    """And their collectors go through nothing of it."""
+    said = subprocess.run([sys.executable, "-c", WORKER], capture_output=True, text=True, check=True).stdout.split()
+    assert int(said[0]) > 50_000
+    assert said[1] == "True"
+
+
 def test_a_worker_survives_that_nobody_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rq.Worker, "handle_work_horse_killed", lambda *_: None)
     worker = queue.Worker.__new__(queue.Worker)

@@ -161,10 +161,11 @@ def _programs(host: str, port: int, workers: int) -> list[Program]:
     web += ["--worker-class", "config.web.worker.Worker", "--workers", "2", "--threads", "16", "--keep-alive", "75"]
     web += ["--graceful-timeout", "25", "--chdir", str(BASE_DIR)]
     web += ["--config", str(BASE_DIR / "gunicorn.conf.py")]
-    worker = [*MANAGE, "rqworker", "--worker-ttl", "60", "--verbosity", "0"]
+    # Without Django's checks, which have been run here: they load the whole web, in each of these processes.
+    worker = [*MANAGE, "rqworker", "--skip-checks", "--worker-ttl", "60", "--verbosity", "0"]
     programs += [Program("control", [*worker, "control"], environment)]
     programs += [Program(f"lanes-{number}", [*worker, "lanes"], environment) for number in range(workers)]
-    programs += [Program("cron", [*MANAGE, "cron"], environment)]
+    programs += [Program("cron", [*MANAGE, "cron", "--skip-checks"], environment)]
     return [*programs, Program("web", web, environment, is_ready=lambda: _answers(host, port))]
 
 
