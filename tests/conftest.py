@@ -49,7 +49,22 @@ def upstream() -> Iterator[FakeUpstream]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """Its tables take some seconds to make."""
+    made = Stack(tmp_path_factory.mktemp("migrated"))
+    made.run("migrate")
+    return made
+
+
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
-    with Stack(tmp_path) as running:
+def stack(tmp_path: Path, migrated: Stack) -> Iterator[Stack]:
+    with Stack(tmp_path, migrated) as running:
+        yield running
+
+
+@pytest.fixture
+def impatient(tmp_path: Path, migrated: Stack) -> Iterator[Stack]:
+    """Who is dead is taken for dead within seconds."""
+    with Stack(tmp_path, migrated, workers=2, DJANGO_SETTINGS_MODULE="tests.impatient") as running:
         yield running

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from openai import OpenAI
 
 logging.getLogger("httpx2").setLevel(logging.WARNING)  # the SDK logs each request, and tests poll
 
+SQLITE = "batchdesk.sqlite3"
 ROOT = Path(__file__).resolve().parent.parent
 CHAT = "/v1/chat/completions"
 TERMINAL = ("completed", "failed", "expired", "cancelled")
@@ -29,14 +31,18 @@ UNRUN = ("batch_cancelled", "batch_expired")
 
 
 class Stack:
-    def __init__(self, folder: Path, *, workers: int = 1, **environment: str) -> None:
+    """`like`: an installation that is not running, whose database this one begins with."""
+
+    def __init__(self, folder: Path, like: "Stack | None" = None, /, *, workers: int = 1, **environment: str) -> None:
         self.folder, self.workers = folder, workers
         self.port = _free_port()
         self.base_url = f"http://127.0.0.1:{self.port}/v1"
         self.log = folder / "up.log"
         inherited = {name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "DATABASE_URL")}
         database = os.environ.get("DATABASE_URL")
-        own = {"DATABASE_URL": _new_database(database)} if database else {}
+        own = {"DATABASE_URL": _new_database(database, like)} if database else {}
+        if like and not database:
+            shutil.copy(like.folder / SQLITE, folder)
         settings = {"DATA_DIR": str(folder), "DJANGO_SETTINGS_MODULE": "config.settings"}
         self.environment = inherited | own | settings | environment
         self._up: subprocess.Popen[bytes] | None = None
@@ -93,7 +99,7 @@ class Stack:
 
     def manage(self, *arguments: str, check: bool = True) -> Any:
         """Runs a management command with --json and returns what it printed."""
-        return json.loads(self.run(*arguments, "--json", check=check))
+        return json.loads(self.run(*arguments, "--json", "--skip-checks", check=check))
 
     def run(self, *arguments: str, check: bool = True) -> str:
         """Runs a management command and returns what it printed."""
@@ -207,10 +213,11 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _new_database(server_url: str) -> str:
+def _new_database(server_url: str, like: Stack | None) -> str:
     name = f"stack_{uuid.uuid4().hex}"
+    template = urlsplit(like.environment["DATABASE_URL"]).path.lstrip("/") if like else "template1"
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     return urlsplit(server_url)._replace(path=f"/{name}").geturl()
 
 

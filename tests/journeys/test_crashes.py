@@ -94,19 +94,19 @@ def test_a_worker_killed_with_its_work_horse_is_replaced(stack: Stack, upstream:
     assert_whole(stack, client, batch, [str(n) for n in range(3000)])
 
 
-def test_everything_killed_at_once_starts_again_where_it_was(stack: Stack, upstream: FakeUpstream) -> None:
+def test_everything_killed_at_once_starts_again_where_it_was(impatient: Stack, upstream: FakeUpstream) -> None:
     upstream.control.set(latency_ms=20)
-    stack.serve(upstream.url)
-    client = stack.new_client()
+    impatient.serve(upstream.url)
+    client = impatient.new_client()
     batches = [start_batch(client, chat_input(3000)) for _ in range(3)]
     wait_for(client, batches[0], "in_progress")
     time.sleep(1.5)
-    stack.kill_everything()
-    stack.start()
+    impatient.kill_everything()
+    impatient.start()
     for batch in batches:
         ended = wait_for(client, batch, seconds=180)
         assert ended.status == "completed"
-        assert_whole(stack, client, ended, [str(n) for n in range(3000)])
+        assert_whole(impatient, client, ended, [str(n) for n in range(3000)])
 
 
 def test_redis_flushed_in_mid_batch_heals(stack: Stack, upstream: FakeUpstream) -> None:
@@ -181,26 +181,25 @@ def test_every_job_delivered_twice_changes_nothing(tmp_path: Path, upstream: Fak
         assert set(upstream.control.calls().values()) == {1}
 
 
-def test_a_lane_that_was_stopped_past_its_lease_can_do_no_harm(tmp_path: Path, upstream: FakeUpstream) -> None:
+def test_a_lane_that_was_stopped_past_its_lease_can_do_no_harm(impatient: Stack, upstream: FakeUpstream) -> None:
     """SIGSTOP until another has the lane, then SIGCONT: the late results are refused."""
-    with Stack(tmp_path, workers=2) as stack:
-        upstream.control.set(latency_ms=50)
-        stack.serve(upstream.url)
-        client = stack.new_client()
-        batch = wait_for(client, start_batch(client, chat_input(20_000)), "in_progress")
-        time.sleep(1)
-        (horse,) = stack.lane_horses()
-        horse.send_signal(signal.SIGSTOP)
-        token = "from batches_app.models import Lane; print(Lane.objects.get(model__name='m').token)"
-        before = int(stack.shell(token))
-        deadline = time.monotonic() + 60
-        while int(stack.shell(token)) < before + 2:  # set free, then taken by another
-            assert time.monotonic() < deadline
-        horse.send_signal(signal.SIGCONT)
-        horse.wait(20)
-        batch = wait_for(client, batch)
-        assert_whole(stack, client, batch, [str(n) for n in range(20_000)])
-        assert "taken for dead" in stack.log.read_text()
+    upstream.control.set(latency_ms=50)
+    impatient.serve(upstream.url)
+    client = impatient.new_client()
+    batch = wait_for(client, start_batch(client, chat_input(20_000)), "in_progress")
+    time.sleep(1)
+    (horse,) = impatient.lane_horses()
+    horse.send_signal(signal.SIGSTOP)
+    token = "from batches_app.models import Lane; print(Lane.objects.get(model__name='m').token)"
+    before = int(impatient.shell(token))
+    deadline = time.monotonic() + 60
+    while int(impatient.shell(token)) < before + 2:  # set free, then taken by another
+        assert time.monotonic() < deadline
+    horse.send_signal(signal.SIGCONT)
+    horse.wait(20)
+    batch = wait_for(client, batch)
+    assert_whole(impatient, client, batch, [str(n) for n in range(20_000)])
+    assert "taken for dead" in impatient.log.read_text()
 
 
 def test_a_drain_on_sigterm_sends_nothing_twice(stack: Stack, upstream: FakeUpstream) -> None:

@@ -63,19 +63,19 @@ def test_a_balance_that_cannot_cover_the_worst_case_fails_the_batch(stack: Stack
     assert standing(stack) == (Decimal("0.001"), *NONE)
 
 
-def test_holds_outlive_every_process_and_end_with_their_batch(stack: Stack, upstream: FakeUpstream) -> None:
+def test_holds_outlive_every_process_and_end_with_their_batch(impatient: Stack, upstream: FakeUpstream) -> None:
     """Promise 1: kill -9 of everything in mid-run; what was not used is given back once, by who finishes the batch."""
     upstream.control.set(latency_ms=100)
-    stack.serve(upstream.url)
-    client = prepaid(stack, "5")
+    impatient.serve(upstream.url)
+    client = prepaid(impatient, "5")
     batch = wait_for(client, start_batch(client, chat_input(1500)), "in_progress")
     while completed(client, batch) == 0:
         time.sleep(0.02)
-    stack.kill_everything()
-    stack.start()
+    impatient.kill_everything()
+    impatient.start()
     batch = wait_for(client, batch)
-    assert_whole(stack, client, batch, [str(n) for n in range(1500)])
-    assert standing(stack) == (5 - Decimal(batch.cost["amount"]), *NONE)
+    assert_whole(impatient, client, batch, [str(n) for n in range(1500)])
+    assert standing(impatient) == (5 - Decimal(batch.cost["amount"]), *NONE)
 
 
 def test_what_was_used_beyond_the_credit_stops_the_batch_and_is_written_off(

@@ -40,19 +40,21 @@ def _look(stack: Stack) -> tuple[Any, ...]:
     return tuple(json.loads(stack.shell(LOOK)))
 
 
-def test_an_operation_whose_workers_are_killed_cancels_each_batch_once(stack: Stack, upstream: FakeUpstream) -> None:
+def test_an_operation_whose_workers_are_killed_cancels_each_batch_once(
+    impatient: Stack, upstream: FakeUpstream
+) -> None:
     """Nobody hears the first bell either: the shell that starts it has no Redis."""
     upstream.control.set(status=503)
-    stack.serve(upstream.url)
-    client = stack.new_client()
+    impatient.serve(upstream.url)
+    client = impatient.new_client()
     batches = [start_batch(client, chat_input(2)) for _ in range(60)]
-    stack.shell(START % "operations.draft_cancel(Batch.objects.all(), by=olga, query='', now=now)")
+    impatient.shell(START % "operations.draft_cancel(Batch.objects.all(), by=olga, query='', now=now)")
     killed = time.monotonic()
     while time.monotonic() < killed + 8:
-        for process in stack.workers_of("control"):
+        for process in impatient.workers_of("control"):
             process.send_signal(signal.SIGKILL)
         time.sleep(2)
-    state, position, changed, audited, _ = wait_until_ended(stack, 180)
+    state, position, changed, audited, _ = wait_until_ended(impatient, 180)
     assert (state, position, changed, audited) == ("done", 60, 60, 60)
     for batch in batches:
         assert wait_for(client, batch).status == "cancelled"
