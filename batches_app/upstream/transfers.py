@@ -123,7 +123,6 @@ class Buffer:
 
     def give_back(self, transfer: "Transfer", size: int) -> None:
         self._left += size
-        self._paused.discard(transfer)
         if transfer is self._first:
             self._first = None
         if size:
