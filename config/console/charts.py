@@ -158,7 +158,7 @@ class _Chart:
             return _("No data for this time yet")
         most = max(self.told)
         if not most:
-            return _("Nothing in this time")
+            return _("Nothing up to %(time)s") % {"time": self.axis.names[-1]}  # what came since is not in it yet
         when = self.axis.names[self.told.index(most)]
         facts = {"latest": self.shown(self.told[-1]), "most": self.shown(most), "when": when}
         return _("Latest %(latest)s · most %(most)s (%(when)s)") % facts

@@ -153,7 +153,7 @@ def test_no_data_is_said() -> None:
 
 def test_all_zeros_are_a_line_along_the_ground() -> None:
     figure = area("t", HOUR, [Series("a", [0] * 60)])
-    assert "Nothing in this time" in figure
+    assert "Nothing up to 12:59" in figure
     assert {y for _, y in points(figure)} == {scales.HEIGHT}
 
 
