@@ -150,7 +150,7 @@ def line_part(request: HttpRequest, public_id: str, key: str, part: str) -> Http
         raise Http404
     try:
         span = range(place.offset, place.offset + place.size)
-        answer = downloads.excerpt(place.blob, span, f"{batch.public_id}-{key}-{part}.json")
+        answer = downloads.attachment(place.blob, span, f"{batch.public_id}-{key}-{part}.json")
     except FileNotFoundError:
         raise Http404 from None
     contents.downloaded(request, batch, f"{part} {key}")

@@ -48,7 +48,7 @@ def whole(file: StoredFile, filename: str) -> Download:
     return _sent(file, range(file.bytes), filename)
 
 
-def excerpt(blob: str, span: range, filename: str) -> Download:
+def attachment(blob: str, span: range, filename: str) -> Download:
     return Download(
         Span(blobs.stream(blob, span), span),
         as_attachment=True,
@@ -59,7 +59,7 @@ def excerpt(blob: str, span: range, filename: str) -> Download:
 
 
 def _sent(file: StoredFile, span: range, filename: str) -> Download:
-    response = excerpt(file.blob, span, filename)
+    response = attachment(file.blob, span, filename)
     response["Accept-Ranges"], response["ETag"] = "bytes", _etag(file)
     return response
 

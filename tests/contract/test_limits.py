@@ -13,6 +13,7 @@ from typing import Any
 import openai
 import pytest
 
+from tests.stack import SQLITE
 from tests.tenants import LINE
 
 pytestmark = pytest.mark.once
@@ -39,7 +40,7 @@ def headers(server: Any, account: str = "limits", **others: str) -> dict[str, st
 
 
 def ask(server: Any, sql: str) -> Any:
-    with closing(sqlite3.connect(server.folder / "batchdesk.sqlite3", timeout=30)) as database, database:
+    with closing(sqlite3.connect(server.folder / SQLITE, timeout=30)) as database, database:
         return database.execute(sql).fetchone()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack import ROOT
+from tests.stack import ROOT, SQLITE
 
 pytestmark = pytest.mark.once
 
@@ -50,7 +50,7 @@ def test_an_installation_with_data_is_migrated(tmp_path: Path) -> None:
 
     for app, migration in BEFORE:
         manage("migrate", app, migration, "--skip-checks", "-v", "0")
-    with sqlite3.connect(tmp_path / "batchdesk.sqlite3") as database:
+    with sqlite3.connect(tmp_path / SQLITE) as database:
         database.executescript(DATA)
     database.close()
     manage("migrate", "-v", "0")
